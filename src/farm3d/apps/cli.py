@@ -1,0 +1,149 @@
+"""The command ``farm3d``: reads the arguments, runs one verb, and turns every error into one line and an exit code.
+
+Exit codes: 0 done; 1 an error inside farm3d; 2 something the user can mend (bad arguments, bad input, missing part); 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import tyro
+
+from farm3d.apps.options import DoctorOptions, ModelsFetchOptions, ModelsListOptions, ModelsOptions, ReconstructOptions, RenderOptions
+from farm3d.core.errors import Farm3DError
+from farm3d.core.version import __version__
+
+__all__ = ["main", "parse"]
+
+_Verb = (
+    Annotated[ReconstructOptions, tyro.conf.subcommand("reconstruct", prefix_name=False)]
+    | Annotated[RenderOptions, tyro.conf.subcommand("render", prefix_name=False)]
+    | Annotated[ModelsOptions, tyro.conf.subcommand("models", prefix_name=False)]
+    | Annotated[DoctorOptions, tyro.conf.subcommand("doctor", prefix_name=False)]
+)
+
+_DESCRIPTION = """One photograph of an animal in; a rigged, textured, animated GLB out.
+
+`farm3d VERB --help` explains a verb; --version and --debug (show where an error came from) work too.
+`farm3d --tyro-print-completion bash` (or zsh, tcsh) prints a completion script."""
+
+
+def parse(arguments: Sequence[str]) -> Any:
+    """Return the options object of the verb in ``arguments`` (without the program name).
+
+    Raises:
+        SystemExit: after help (code 0) or a usage error (code 2, one or two lines on stderr), as argparse does.
+    """
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            options = tyro.cli(
+                _Verb,  # pyright: ignore[reportArgumentType]
+                prog="farm3d",
+                description=_DESCRIPTION,
+                args=list(arguments),
+                config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagCreatePairsOff),
+            )
+    except SystemExit as stop:
+        if stop.code:
+            _complain(_shortened(complaint.getvalue()), hint=f"see `farm3d {_verb_of(arguments)}--help`")
+        raise
+    if isinstance(options, ReconstructOptions) and not options.photos:
+        _complain("no photograph given", hint="name at least one picture or folder: farm3d reconstruct PHOTO --out DIR")
+        raise SystemExit(2)
+    return options.action if isinstance(options, ModelsOptions) else options
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    try:
+        if words == ["--version"]:
+            print(f"farm3d {__version__}")
+            return 0
+        code = _run(parse(words or ["--help"]))
+        sys.stdout.flush()
+        return code
+    except SystemExit as stop:  # help and usage errors
+        return stop.code if isinstance(stop.code, int) else 2
+    except Farm3DError as error:
+        if debug:
+            traceback.print_exc()
+        _complain(error.message, hint=error.hint)
+        return error.exit_code
+    except KeyboardInterrupt:
+        _complain("interrupted")
+        return 130
+    except BrokenPipeError:
+        # The reader of our output went away (`farm3d … | head`): not an error. Point stdout elsewhere so that Python's exit stays quiet too.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        kind = type(error).__name__
+        _complain(f"internal error: {kind}: {error}", hint="please report it; --debug shows where it happened")
+        return 1
+
+
+def _run(options: Any) -> int:
+    """Import the verb's file and call it; each import is here so that no verb pays for another."""
+    match options:
+        case ReconstructOptions():
+            from farm3d.apps.reconstruct import reconstruct
+
+            return reconstruct(options)
+        case RenderOptions():
+            from farm3d.apps.render import render
+
+            return render(options)
+        case ModelsFetchOptions():
+            from farm3d.apps.models import fetch_models
+
+            return fetch_models(options)
+        case ModelsListOptions():
+            from farm3d.apps.models import list_models
+
+            return list_models(options)
+        case DoctorOptions():
+            from farm3d.apps.doctor import doctor
+
+            return doctor(options)
+        case _:
+            raise TypeError(f"no verb takes {type(options).__name__}")
+
+
+def _complain(message: str, *, hint: str = "") -> None:
+    """Print one line on stderr, red where it is a terminal."""
+    line = f"farm3d: {message}" + (f" ({hint})" if hint else "")
+    line = " ".join(line.split())
+    if sys.stderr.isatty() and "NO_COLOR" not in os.environ:
+        line = f"\033[31m{line}\033[0m"
+    with contextlib.suppress(OSError):  # stderr may be closed
+        print(line, file=sys.stderr, flush=True)
+
+
+def _shortened(box: str) -> str:
+    """Turn tyro's framed usage error into a sentence: what was wrong and the options it is about, without their help texts."""
+    sections: list[list[str]] = [[]]
+    for line in box.splitlines()[1:]:  # the first line is the frame with its title
+        text = line.strip("│╰╯").rstrip()
+        if text.strip(" ─") == "":
+            sections.append([])
+        elif text.startswith("     -") or not text.startswith("     "):  # indented otherwise: help texts
+            sections[-1].append(text.strip())
+    told = [" ".join(lines) for lines in sections if lines and not lines[0].startswith(("For full helptext", "Argument helptext"))]
+    return ". ".join(sentence.rstrip(".") for sentence in told)
+
+
+def _verb_of(arguments: Sequence[str]) -> str:
+    verbs = ("reconstruct", "render", "models", "doctor")
+    return f"{arguments[0]} " if arguments and arguments[0] in verbs else ""

@@ -1,0 +1,1 @@
+"""The closed world with known truth: CC0 rigged animals."""

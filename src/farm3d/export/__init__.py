@@ -1,0 +1,1 @@
+"""Animals to files: texture, GLB, contact sheet, video."""

@@ -1,0 +1,1 @@
+"""Pure functions on tensors: rotations, projection, surfaces, skeleton kinematics, skinning, UV atlas."""

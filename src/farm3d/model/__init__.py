@@ -1,0 +1,1 @@
+"""Crop -> Animal: encoder, category prior, fitting."""

@@ -1,0 +1,213 @@
+"""Albedo and light from one picture: what is seen is taken from it, the far side by mirror symmetry, the rest by smooth filling.
+
+The paper predicts albedo by a field and light by a network (section 2.9). From a single fitted picture both follow directly: the light
+by regression of brightness on the surface normal, the albedo by dividing the shading out.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from scipy.ndimage import distance_transform_edt, grey_erosion
+from scipy.sparse import coo_matrix, diags
+from scipy.sparse.linalg import spsolve
+from torch.nn import functional
+
+from farm3d.core.shapes import Float, Int, Tensor
+from farm3d.geometry.surface import vertex_normals
+from farm3d.render.rasterize import Fragments, interpolate, rasterize
+from farm3d.structures import Camera, Crop, Light, Mesh
+
+__all__ = ["Appearance", "estimate_appearance", "estimate_light", "linear_from_srgb", "srgb_from_linear"]
+
+_FACING = 0.15  # cosine below which a surface point is too oblique to take its colour from the picture
+_BLEND = 0.12  # confidence at which a texel relies on its own observation alone
+
+
+class Appearance(NamedTuple):
+    """``albedo [Ht, Wt, 3]`` linear, ``light``, and ``seen`` = share of the texture taken from the picture itself."""
+
+    albedo: Tensor
+    light: Light
+    seen: float
+
+
+def linear_from_srgb(encoded: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+    """Undo the sRGB transfer curve (IEC 61966-2-1); values in [0, 1]."""
+    return torch.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
+
+
+def srgb_from_linear(linear: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+    """Apply the sRGB transfer curve (IEC 61966-2-1); values are clipped to [0, 1]."""
+    linear = linear.clamp(0, 1)
+    return torch.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear.clamp_min(1e-8) ** (1 / 2.4) - 0.055)
+
+
+def estimate_appearance(
+    rest: Mesh,
+    mirror: Int[Tensor, "V"],
+    posed: Float[Tensor, "V 3"],
+    camera: Camera,
+    crop: Crop,
+    *,
+    texture_px: int = 1024,
+) -> Appearance:
+    """Return the texture and the light of an animal that was fitted to ``crop``.
+
+    Args:
+        rest: shape with UV atlas.
+        mirror: vertex at the mirrored place.
+        posed: vertices as photographed, object frame.
+        camera: of the crop, any resolution; the crop's own is used.
+        crop: the picture, as large as the photograph allows.
+        texture_px: side of the texture.
+    """
+    size = crop.image.shape[-1]
+    camera = camera.resized(size, size)
+    fragments = rasterize(camera.clip(posed[None]), rest.faces, height_px=size, width_px=size)
+    normals = vertex_normals(posed, rest.faces) @ camera.T_camera_world[:3, :3].T
+    image = linear_from_srgb(crop.image).permute(1, 2, 0)
+    trusted = _trusted(crop.mask)
+    light = estimate_light(image, trusted, interpolate(normals[None], fragments, rest.faces)[0])
+
+    sampler = _Sampler(image, trusted, fragments, camera, light)
+    view = functional.normalize(-camera.to_camera(posed), dim=-1)
+    colours, confidence = sampler(camera.pixels(posed), -camera.to_camera(posed)[..., 2], normals, view)
+    filled = _harmonic_fill(colours, confidence, mirror, rest.faces)
+
+    assert rest.uv is not None and rest.faces_uv is not None
+    flat = torch.cat([rest.uv * 2 - 1, torch.zeros_like(rest.uv[:, :1]), torch.ones_like(rest.uv[:, :1])], -1)
+    atlas = rasterize(flat[None], rest.faces_uv, height_px=texture_px, width_px=texture_px)
+
+    def at_texels(values: Tensor) -> Tensor:
+        corners = torch.zeros(len(rest.uv), values.shape[-1], dtype=values.dtype).to(values)
+        corners[rest.faces_uv.flatten()] = values[rest.faces.flatten()]
+        return interpolate(corners[None], atlas, rest.faces_uv)[0]
+
+    points = at_texels(posed)
+    texel_normals = functional.normalize(at_texels(normals), dim=-1)
+    inside = atlas.face_id[0] >= 0
+    flat_points = points.reshape(-1, 3)
+    in_camera = camera.to_camera(flat_points)
+    own, own_confidence = sampler(
+        camera.pixels(flat_points), -in_camera[:, 2], texel_normals.reshape(-1, 3), functional.normalize(-in_camera, dim=-1)
+    )
+    own, own_confidence = own.reshape(*inside.shape, 3), own_confidence.reshape(inside.shape) * inside
+    other, other_confidence = _mirrored(rest, mirror, atlas, own, own_confidence)
+
+    own_share = (own_confidence / _BLEND).clamp(0, 1)
+    other_share = (1 - own_share) * (other_confidence / _BLEND).clamp(0, 1)
+    rest_share = 1 - own_share - other_share
+    base = at_texels(filled)
+    albedo = own_share[..., None] * own + other_share[..., None] * other + rest_share[..., None] * base
+    albedo = _spread(albedo, inside).clamp(0, 1)
+    seen = (own_share * inside).sum().item() / max(inside.sum().item(), 1)
+    return Appearance(albedo, light, seen)
+
+
+def estimate_light(image: Float[Tensor, "H W 3"], trusted: Float[Tensor, "H W"], normals: Float[Tensor, "H W 3"]) -> Light:
+    """Regress brightness on camera-frame normals: brightness ~ b0 + b . n, so light comes along b (section 2.9's model, solved directly).
+
+    The mean shading over what is seen is set to 1, because one picture cannot tell a bright animal from a bright light.
+    """
+    facing = (normals[..., 2] > 0.1) & (trusted > 0.5)
+    default = Light(torch.tensor([0.0, 0.8, 0.6]).to(image), torch.tensor(0.6).to(image), torch.tensor(0.5).to(image))
+    if facing.sum() < 50:
+        return default
+    n = functional.normalize(normals[facing], dim=-1).double()
+    brightness = image[facing].double() @ torch.tensor([0.2126, 0.7152, 0.0722], dtype=torch.float64).to(n.device)
+    brightness = brightness / brightness.mean().clamp_min(1e-6)
+    design = torch.cat([torch.ones_like(n[:, :1]), n], -1)
+    # Markings and a dark belly look like shading too: the ridge keeps the slope modest unless all of the surface agrees.
+    ridge = torch.diag(torch.tensor([0.0, 0.05, 0.05, 0.05], dtype=torch.float64)).to(n.device)
+    solution = torch.linalg.solve(design.T @ design / len(n) + ridge, design.T @ brightness / len(n))
+    slope = solution[1:]
+    slope = torch.stack([slope[0], slope[1].clamp_min(0.05), slope[2].clamp_min(0.02)])
+    direction = functional.normalize(slope, dim=-1)
+    ratio = (slope.norm() / solution[0].clamp_min(0.2)).clamp(0.1, 1.5)
+    mean_cosine = (n @ direction).clamp_min(0).mean()
+    ambient = 1 / (1 + ratio * mean_cosine)
+    return Light(direction.to(image), ambient.to(image), (ratio * ambient).to(image))
+
+
+class _Sampler:
+    """Colour without shading, and confidence, of surface points given by pixel, depth and normal."""
+
+    def __init__(self, image: Tensor, trusted: Tensor, fragments: Fragments, camera: Camera, light: Light) -> None:
+        self.size = image.shape[0]
+        self.planes = torch.cat([image, trusted[..., None]], -1).permute(2, 0, 1)[None]
+        depth = fragments.depth[0]
+        far = depth.max() + 1
+        # The nearest surface within a pixel's neighbourhood hides what lies behind it.
+        nearest = -functional.max_pool2d(-torch.where(depth > 0, depth, far)[None, None], 3, 1, 1)
+        self.depth = nearest
+        self.tolerance = 0.012 * depth.max().item()
+        self.light = light
+        del camera
+
+    def __call__(self, pixels: Tensor, depth: Tensor, normals: Tensor, view: Tensor) -> tuple[Tensor, Tensor]:
+        grid = (pixels / (self.size / 2) - 1)[None, None]
+        sampled = functional.grid_sample(self.planes, grid, align_corners=False)[0, :, 0].T
+        surface = functional.grid_sample(self.depth, grid, mode="nearest", align_corners=False)[0, 0, 0]
+        cosine = (normals * view).sum(-1)
+        visible = (depth <= surface + self.tolerance) & (grid[0, 0].abs().amax(-1) < 1)
+        confidence = visible * ((cosine - _FACING) / (1 - _FACING)).clamp(0, 1) * sampled[:, 3]
+        shading = self.light.ambient + self.light.diffuse * (normals @ self.light.direction).clamp_min(0)
+        return sampled[:, :3] / shading.clamp_min(0.25)[:, None], confidence
+
+
+def _trusted(mask: Float[Tensor, "S S"]) -> Float[Tensor, "S S"]:
+    """The silhouette without its rim, where the background shines in."""
+    width = max(3, 2 * round(mask.shape[0] * 0.006) + 1)
+    return torch.from_numpy(np.ascontiguousarray(grey_erosion(mask.cpu().numpy(), size=(width, width)))).to(mask)
+
+
+def _harmonic_fill(colours: Tensor, confidence: Tensor, mirror: Tensor, faces: Tensor) -> Tensor:
+    """Vertex colours: observed ones kept by confidence, mirrored ones next, the rest as smooth as the mesh allows (one sparse solve)."""
+    own, other = confidence, 0.3 * confidence[mirror]
+    weight = (own + other).double()
+    data = (own[:, None] * colours + other[:, None] * colours[mirror]).double()
+    if weight.sum() < 1e-6:
+        return torch.full_like(colours, 0.3)
+    triangles = faces.cpu().numpy()
+    ends = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]])
+    ends = np.concatenate([ends, ends[:, ::-1]])
+    count = len(colours)
+    adjacency = coo_matrix((np.ones(len(ends)), (ends[:, 0], ends[:, 1])), shape=(count, count)).tocsr()
+    laplacian = diags(np.asarray(adjacency.sum(1)).ravel()) - adjacency
+    mean = (data.sum(0) / weight.sum()).cpu().numpy()
+    system = (diags(20 * weight.cpu().numpy() + 1e-4) + 0.05 * laplacian).tocsc()
+    solution = spsolve(system, 20 * data.cpu().numpy() + 1e-4 * mean)
+    return torch.from_numpy(np.ascontiguousarray(solution)).to(colours)
+
+
+def _mirrored(rest: Mesh, mirror: Tensor, atlas: Fragments, colour: Tensor, confidence: Tensor) -> tuple[Tensor, Tensor]:
+    """What the texel at the mirrored surface point has observed."""
+    assert rest.uv is not None and rest.faces_uv is not None
+    partner, corner_of = _mirror_faces(rest.faces, mirror)
+    uv_of_face = rest.uv[rest.faces_uv[partner]]  # [F, 3, 2] in the partner's corner order
+    uv_of_face = torch.gather(uv_of_face, 1, corner_of[..., None].expand(-1, -1, 2))
+    face = atlas.face_id[0].clamp_min(0)
+    uv = (atlas.barycentric[0][..., None] * uv_of_face[face]).sum(-2)
+    planes = torch.cat([colour * confidence[..., None], confidence[..., None]], -1).permute(2, 0, 1)[None]
+    sampled = functional.grid_sample(planes, (uv * 2 - 1)[None], align_corners=False)[0]
+    weight = sampled[3] * (partner[face] >= 0)
+    return (sampled[:3] / sampled[3].clamp_min(1e-4)).permute(1, 2, 0), weight
+
+
+def _mirror_faces(faces: Tensor, mirror: Tensor) -> tuple[Tensor, Tensor]:
+    """For each face its mirrored face (-1 if there is none) and which of that face's corners answers to each of its own."""
+    images = mirror[faces]
+    table = {tuple(sorted(face)): index for index, face in enumerate(faces.tolist())}
+    partner = torch.tensor([table.get(tuple(sorted(image)), -1) for image in images.tolist()], device=faces.device)
+    matches = faces[partner.clamp_min(0)][:, None, :] == images[:, :, None]  # [F, own corner, partner corner]
+    return partner, matches.int().argmax(-1)
+
+
+def _spread(values: Tensor, inside: Tensor) -> Tensor:
+    """Fill texels outside the charts with their nearest chart texel, so that filtering and mipmaps do not bleed."""
+    indices = distance_transform_edt(~inside.cpu().numpy(), return_distances=False, return_indices=True)
+    rows, columns = (torch.from_numpy(np.ascontiguousarray(index)).to(inside.device) for index in indices)
+    return values[rows, columns]

@@ -1,0 +1,221 @@
+"""Analysis by synthesis: several views tried, each refined a little, the best one refined for good.
+
+Every hypothesis is drawn and compared before any is trusted: the outline of an animal seen from the front left looks much like the
+one from the back right, and only after its limbs have moved does the wrong one show (MagicPony section 3.3 trains with four
+hypotheses; choosing among refined ones at test time is ours).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+
+from farm3d.core.errors import Cancelled
+from farm3d.core.random import torch_generator
+from farm3d.core.shapes import Float, Tensor
+from farm3d.model.objective import Target, Terms, Weights, measure, target_of
+from farm3d.model.parameters import FIELD_OF_VIEW_DEG, Parameters, Posed, pose
+from farm3d.model.prior import CategoryPrior
+from farm3d.render.renderer import render_attributes
+from farm3d.structures import Crop
+
+__all__ = ["Fit", "FitOptions", "Hypothesis", "Progress", "fit"]
+
+
+class Progress(NamedTuple):
+    """What a step callback is told: stage name, finished steps and all steps, and the best hypothesis' outline agreement so far."""
+
+    stage: str
+    step: int
+    total: int
+    iou: float
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One round of refinement: its resolution, steps, step size, freedom and how many hypotheses survive it."""
+
+    name: str
+    size_px: int
+    steps: int
+    rate: float
+    survivors: int
+    sagittal: float
+    weights: Weights
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """How hard to look.
+
+    Attributes:
+        hypotheses: start azimuths, evenly spaced over the circle (at least 4).
+        refine_steps: steps of the last stage; 0 delivers the chosen hypothesis as it is.
+        seed: shifts the start azimuths by up to 4 degrees.
+    """
+
+    hypotheses: int = 8
+    refine_steps: int = 120
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """One start azimuth and where it ended: degrees, outline agreement, feature distance, and the score (lower is better)."""
+
+    start_deg: float
+    azimuth_deg: float
+    iou: float
+    feature: float
+    score: float
+
+
+class Fit(NamedTuple):
+    """The delivered hypothesis (B = 1) and the table of all of them, best first."""
+
+    parameters: Parameters
+    posed: Posed
+    terms: Terms
+    hypotheses: tuple[Hypothesis, ...]
+
+
+def stages(options: FitOptions) -> tuple[Stage, ...]:
+    """Return the table of rounds."""
+    look = Weights(pose=0.002, proportion=0.006, modes=0.01)
+    chosen = Weights()
+    final = Weights(feature=0.15, colour=0.0)
+    return (
+        Stage("views", 64, 45, 0.035, 3, 0.3, look),
+        Stage("poses", 64, 50, 0.03, 1, 0.5, chosen),
+        Stage("shape", 128, options.refine_steps, 0.02, 1, 0.5, final),
+    )
+
+
+# Step size of each parameter relative to the stage's: canonical units and radians differ in scale.
+_RATES = {
+    "azimuth": 1.0,
+    "elevation": 1.0,
+    "roll": 1.0,
+    "shift": 8.0,
+    "log_distance": 0.7,
+    "angles": 1.5,
+    "log_lengths": 0.7,
+    "log_girths": 0.7,
+    "modes_yz": 0.3,
+    "modes_x": 0.3,
+}
+
+
+def fit(
+    prior: CategoryPrior,
+    crop: Crop,
+    *,
+    features: Float[Tensor, "D G G"] | None,
+    options: FitOptions | None = None,
+    callback: Callable[[Progress], bool | None] | None = None,
+) -> Fit:
+    """Fit the category to one crop.
+
+    Args:
+        prior: the category.
+        crop: the picture; its mask decides the outline.
+        features: the crop's backbone features projected by ``prior.project``, or None to use the outline alone.
+        options: number of hypotheses and steps.
+        callback: called after each step; returning False stops.
+
+    Raises:
+        Cancelled: the callback returned False.
+    """
+    options = options or FitOptions()
+    table = stages(options)
+    total = sum(stage.steps for stage in table)
+    starts = torch.arange(options.hypotheses, device=crop.mask.device) * (2 * math.pi / options.hypotheses)
+    # Straight front and back views are saddle points: start beside them.
+    jitter = torch.rand(options.hypotheses, generator=torch_generator(options.seed, "start views")).to(starts)
+    starts = starts + math.pi / options.hypotheses + math.radians(4) * (2 * jitter - 1)
+    parameters = Parameters.start(prior, starts.to(crop.mask))
+    parameters = _placed(prior, parameters, target_of(crop, size_px=64))
+    origin = starts
+    done = 0
+    records: list[Hypothesis] = []
+    for stage in table:
+        target = target_of(crop, size_px=stage.size_px, features=features)
+        parameters, terms, posed = _refine(prior, parameters, target, stage, callback, (done, total))
+        done += stage.steps
+        order = terms.fit.argsort()
+        if not records:
+            records = _table(origin, parameters, terms, order)
+        keep = order[: stage.survivors]
+        parameters, origin = parameters.pick(keep), origin[keep]
+    return Fit(parameters, posed, terms, tuple(records))
+
+
+def _table(origin: Tensor, parameters: Parameters, terms: Terms, order: Tensor) -> list[Hypothesis]:
+    def degrees(angle: Tensor) -> float:
+        return (math.degrees(angle.item()) + 180) % 360 - 180
+
+    return [
+        Hypothesis(
+            round(degrees(origin[i]), 1),
+            round(degrees(parameters.azimuth[i]), 1),
+            round(terms.iou[i].item(), 4),
+            round(terms.feature[i].item(), 4),
+            round(terms.fit[i].item(), 4),
+        )
+        for i in order.tolist()
+    ]
+
+
+def _placed(prior: CategoryPrior, parameters: Parameters, target: Target) -> Parameters:
+    """Move each start so that its outline has the target's area and centre."""
+    with torch.no_grad():
+        for _ in range(2):
+            posed = pose(prior, parameters, size_px=target.size_px)
+            ones = posed.vertices.new_ones(1, posed.vertices.shape[1], 1)
+            _, mask = render_attributes(posed.vertices, prior.template.faces, posed.camera, ones, antialiased=False)
+            scale = (mask.sum((1, 2)) / target.mask.sum().clamp_min(1e-6)).clamp(0.05, 20).sqrt()
+            grid = (torch.arange(target.size_px).to(mask) + 0.5) / (target.size_px / 2) - 1
+
+            def centre(values: Tensor, grid: Tensor = grid) -> Tensor:
+                weight = values.sum((-1, -2)).clamp_min(1e-6)
+                return torch.stack([(values.sum(-2) * grid).sum(-1) / weight, (values.sum(-1) * grid).sum(-1) / weight], -1)
+
+            offset = (centre(target.mask[None]) - centre(mask)) * 100 * math.tan(math.radians(FIELD_OF_VIEW_DEG) / 2)
+            parameters.shift += offset * offset.new_tensor([1.0, -1.0])
+            parameters.log_distance += scale.log()
+    return parameters
+
+
+def _refine(
+    prior: CategoryPrior,
+    parameters: Parameters,
+    target: Target,
+    stage: Stage,
+    callback: Callable[[Progress], bool | None] | None,
+    progress: tuple[int, int],
+) -> tuple[Parameters, Terms, Posed]:
+    """Adam on one stage's target; each hypothesis is its own problem, because the total is a sum over them."""
+    groups = [{"params": [value.requires_grad_()], "lr": stage.rate * _RATES[name]} for name, value in parameters.items()]
+    optimizer = torch.optim.Adam(groups, betas=(0.9, 0.98))
+    rates = [group["lr"] for group in groups]
+    for step in range(stage.steps):
+        fraction = step / stage.steps
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate * min(1.0, (step + 1) / 5) * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * fraction)))
+        posed = pose(prior, parameters, size_px=target.size_px, sagittal=stage.sagittal)
+        terms = measure(prior, parameters, posed, target, weights=stage.weights)
+        optimizer.zero_grad(set_to_none=True)
+        terms.total.sum().backward()
+        optimizer.step()
+        if callback is not None:
+            best = terms.iou[terms.fit.argmin()].item()
+            if callback(Progress(stage.name, progress[0] + step + 1, progress[1], best)) is False:
+                raise Cancelled(f"stopped in stage '{stage.name}' at step {progress[0] + step + 1} of {progress[1]}")
+    with torch.no_grad():
+        posed = pose(prior, parameters, size_px=target.size_px, sagittal=stage.sagittal)
+        terms = measure(prior, parameters, posed, target, weights=stage.weights)
+    return parameters, terms, posed

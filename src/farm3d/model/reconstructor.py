@@ -1,0 +1,213 @@
+"""The main job: one picture of an animal to an articulated, textured Animal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import torch
+
+from farm3d.core.errors import InputError
+from farm3d.data.photo import Photo, load_photo, photo_from_image
+from farm3d.data.preprocess import Silhouette, find_mask, make_crop
+from farm3d.model.appearance import estimate_appearance
+from farm3d.model.encoder import Encoder
+from farm3d.model.fitting import Fit, FitOptions, Hypothesis, Progress, fit
+from farm3d.model.prior import CategoryPrior
+from farm3d.structures import Animal, Camera, Crop, Mesh
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
+
+    from farm3d.data.segment import Segmenter
+
+__all__ = ["Reconstruction", "Reconstructor"]
+
+_FIT_PX = 256  # of the crop that is compared
+_TEXTURE_CROP_PX = 1024  # largest crop that colours are taken from
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """What one picture gave.
+
+    Attributes:
+        animal: everything the product files are made of.
+        crop: the picture as it was compared.
+        iou: agreement of the fitted outline with the mask at 128 px, 1 is perfect. Not a measure of the shape in depth.
+        hypotheses: the views that were tried, best first.
+        timings_s: seconds by stage.
+        warnings: plain sentences for the user.
+        seen: share of the texture that the picture itself shows.
+    """
+
+    animal: Animal
+    crop: Crop
+    iou: float
+    hypotheses: tuple[Hypothesis, ...]
+    timings_s: dict[str, float]
+    warnings: tuple[str, ...]
+    seen: float
+
+
+class Reconstructor:
+    """A category prior and a frozen encoder; call it on pictures.
+
+    ::
+
+        reconstructor = Reconstructor.from_pretrained("horse")
+        result = reconstructor("photo.jpg", mask="photo_mask.png")
+    """
+
+    def __init__(self, prior: CategoryPrior, encoder: Encoder) -> None:
+        self.prior = prior
+        self.encoder = encoder
+        self.device = torch.device("cpu")
+
+    @classmethod
+    def from_pretrained(cls, folder: Path | str, *, device: torch.device | str = "cpu") -> Self:
+        """Load a category by folder, or by the name of a shipped one (``horse``, ``cow``), and the backbone it was made for.
+
+        Raises:
+            ModelError: a folder is damaged, incomplete or of another kind.
+        """
+        prior = CategoryPrior.from_pretrained(folder)
+        return cls(prior, Encoder.from_pretrained(prior.config.encoder)).to(device)
+
+    def save_pretrained(self, folder: Path | str, *, card: str) -> None:
+        """Write the category as a model folder; the backbone stays where it is."""
+        self.prior.save_pretrained(folder, card=card)
+
+    def to(self, device: torch.device | str) -> Self:
+        """Move everything to a device and return self."""
+        self.device = torch.device(device)
+        self.prior = self.prior.to(self.device)
+        self.encoder = self.encoder.to(self.device)
+        return self
+
+    def __call__(
+        self,
+        image: Photo | Image.Image | np.ndarray | Path | str,
+        *,
+        mask: Path | str | np.ndarray | None = None,
+        segmenter: Segmenter | None = None,
+        refine_steps: int | None = None,
+        height_m: float | None = None,
+        texture_px: int = 1024,
+        seed: int = 0,
+        callback: Callable[[Progress], bool | None] | None = None,
+    ) -> Reconstruction:
+        """Reconstruct the animal in one picture.
+
+        Args:
+            image: path, PIL picture, uint8 array ``[H, W, 3 or 4]`` or loaded Photo.
+            mask: silhouette, as a file or an array ``[H, W]``; None uses the picture's alpha, else ``segmenter``.
+            segmenter: finds the silhouette when there is neither mask nor alpha.
+            refine_steps: steps of the last stage; None uses the default.
+            height_m: height of the rest shape in metres; None uses the category's.
+            texture_px: side of the texture.
+            seed: shifts the start views a little; equal seed and thread count, equal result.
+            callback: told about each step; returning False stops.
+
+        Raises:
+            InputError: the picture or the mask cannot be used.
+            NoAnimalError: there is no silhouette, or nothing in it that looks like an animal.
+            Cancelled: the callback returned False.
+        """
+        if refine_steps is not None and not 0 <= refine_steps <= 5000:
+            raise InputError(f"refine steps: expected 0 to 5000, got {refine_steps}")
+        if height_m is not None and not 0.01 <= height_m <= 100:
+            raise InputError(f"height: expected 0.01 to 100 metres, got {height_m:g}")
+        if not 64 <= texture_px <= 8192:
+            raise InputError(f"texture side: expected 64 to 8192 pixels, got {texture_px}")
+        clock = _Clock()
+        photo = _as_photo(image)
+        silhouette = find_mask(photo, mask, segmenter=segmenter)
+        clock("mask")
+        crop = self._crop(photo, silhouette, _FIT_PX)
+        features = self._features(crop)
+        clock("features")
+        options = FitOptions(seed=seed) if refine_steps is None else FitOptions(refine_steps=refine_steps, seed=seed)
+        found = fit(self.prior, crop, features=features, options=options, callback=callback)
+        clock("fit")
+        side = min(_TEXTURE_CROP_PX, max(_FIT_PX, round(crop.box_px[2])))
+        detailed = crop if side == _FIT_PX else self._crop(photo, silhouette, side)
+        animal, seen = self._animal(found, detailed, height_m=height_m, texture_px=texture_px)
+        clock("texture")
+        return Reconstruction(
+            animal, crop, found.terms.iou[0].item(), found.hypotheses, clock.seconds, _warnings(crop, found), round(seen, 4)
+        )
+
+    def _crop(self, photo: Photo, silhouette: Silhouette, size_px: int) -> Crop:
+        return make_crop(photo, silhouette, size_px=size_px).to(self.device)
+
+    def _features(self, crop: Crop) -> torch.Tensor:
+        """Backbone features of the animal on a plain background, projected: an unlike background costs accuracy (recipes, part C)."""
+        plain = crop.image * crop.mask + 0.5 * (1 - crop.mask)
+        with torch.no_grad():
+            return self.prior.project(self.encoder.features(plain[None]))[0]
+
+    def _animal(self, found: Fit, crop: Crop, *, height_m: float | None, texture_px: int) -> tuple[Animal, float]:
+        with torch.no_grad():
+            rest = self.prior.template.replace(vertices=found.posed.rest[0])
+            posed = found.posed.vertices[0]
+            camera = found.posed.camera
+            camera = camera.replace(T_camera_world=camera.T_camera_world[0], intrinsics=camera.intrinsics[0])
+            look = estimate_appearance(rest, self.prior.mirror, posed, camera, crop, texture_px=texture_px)
+        skeleton = found.posed.skeleton
+        skeleton = skeleton.replace(starts=skeleton.starts[0], ends=skeleton.ends[0], centre=skeleton.centre[0])
+        animal = Animal(
+            self.prior.config.category,
+            Mesh(rest.vertices.detach(), rest.faces, rest.uv, rest.faces_uv),
+            skeleton.replace(starts=skeleton.starts.detach(), ends=skeleton.ends.detach()),
+            self.prior.skin_weights,
+            found.posed.angles[0].detach(),
+            look.albedo,
+            look.light,
+            photo_camera(camera, crop),
+            height_m if height_m is not None else self.prior.config.height_m,
+        )
+        return animal, look.seen
+
+
+def photo_camera(camera: Camera, crop: Crop) -> Camera:
+    """Return a crop's camera as one of the whole upright photograph: same pose, the crop's place in the intrinsics."""
+    x0, y0, side = crop.box_px
+    scale = side / camera.width_px
+    fx, fy, cx, cy = camera.intrinsics.unbind(-1)
+    intrinsics = torch.stack([fx * scale, fy * scale, cx * scale + x0, cy * scale + y0], -1)
+    return Camera(camera.T_camera_world.detach(), intrinsics.detach(), *crop.photo_size_px)
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def __call__(self, name: str) -> None:
+        now = time.perf_counter()
+        self.seconds[name] = round(now - self._last, 3)
+        self._last = now
+
+
+def _as_photo(image: Photo | Image.Image | np.ndarray | Path | str) -> Photo:
+    if isinstance(image, Photo):
+        return image
+    if isinstance(image, (str, Path)):
+        return load_photo(image)
+    return photo_from_image(image)
+
+
+def _warnings(crop: Crop, found: Fit) -> tuple[str, ...]:
+    warnings = list(crop.warnings)
+    if found.terms.iou[0] < 0.75:
+        warnings.append(f"the animal's outline fits poorly (agreement {found.terms.iou[0]:.2f}): look at the contact sheet before you use it")
+    first, *others = found.hypotheses
+    close = [h for h in others if abs((h.azimuth_deg - first.azimuth_deg + 180) % 360 - 180) > 60 and h.score < 1.05 * first.score]
+    if close:
+        warnings.append(f"the view is uncertain: azimuth {first.azimuth_deg:.0f} and {close[0].azimuth_deg:.0f} degrees fit about equally well")
+    return tuple(warnings)

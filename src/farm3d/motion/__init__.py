@@ -1,0 +1,1 @@
+"""Animation clips as joint-angle curves."""

@@ -1,0 +1,376 @@
+"""Compiled kernels of the renderer, one picture a call (the specification is ``_reference.py``).
+
+Arithmetic is float64 inside, whatever the dtype of the arrays: the sign of an edge function then decides coverage without cracks, and
+the results agree with the reference bit by bit where it matters (which face is seen). Loops run in one fixed order and write into
+one picture's arrays only, so results do not depend on the number of threads.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+__all__ = [
+    "antialias_backward",
+    "antialias_forward",
+    "interpolate_backward",
+    "interpolate_forward",
+    "project",
+    "rasterize_backward",
+    "rasterize_forward",
+]
+
+DEPTH_TOLERANCE = 1e-5  # relative; far above float32 rounding of a depth, far below the thickness of a leg
+MAX_PIXELS = 1e9  # a vertex farther out than this has left the range in which the arithmetic below is exact
+
+
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    try:
+        return njit(nogil=True, cache=True, error_model="numpy")(function)
+    except RuntimeError:  # numba found no folder that it may write to: compile anew in every process
+        return njit(nogil=True, error_model="numpy")(function)
+
+
+@_compiled
+def project(clip, height, width, screen):
+    """Fill ``screen [V, 3]`` with pixel x, pixel y and 1/w; 1/w = 0 marks a vertex that cannot be drawn."""
+    for v in range(clip.shape[0]):
+        w = np.float64(clip[v, 3])
+        screen[v, 2] = 0.0
+        if w > 0.0 and np.float64(clip[v, 2]) >= -w:
+            inverse = 1.0 / w
+            x = (np.float64(clip[v, 0]) * inverse * 0.5 + 0.5) * width
+            y = (np.float64(clip[v, 1]) * inverse * 0.5 + 0.5) * height
+            if abs(x) < MAX_PIXELS and abs(y) < MAX_PIXELS:
+                screen[v, 0] = x
+                screen[v, 1] = y
+                screen[v, 2] = inverse
+
+
+@_compiled
+def rasterize_forward(clip, screen, faces, height, width, face_id, barycentric, depth):
+    """Fill ``face_id [P]``, ``barycentric [P, 3]`` and ``depth [P]`` (P = height * width) for one picture."""
+    nearest = np.zeros(height * width)
+    face_id[:] = -1
+    for f in range(faces.shape[0]):
+        a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
+        iwa, iwb, iwc = screen[a, 2], screen[b, 2], screen[c, 2]
+        if iwa == 0.0 or iwb == 0.0 or iwc == 0.0:
+            continue
+        ax, bx, cx = screen[a, 0], screen[b, 0], screen[c, 0]
+        left = max(int(math.ceil(min(ax, min(bx, cx)) - 0.5)), 0)
+        right = min(int(math.floor(max(ax, max(bx, cx)) - 0.5)), width - 1)
+        if left > right:
+            continue
+        ay, by, cy = screen[a, 1], screen[b, 1], screen[c, 1]
+        top = max(int(math.ceil(min(ay, min(by, cy)) - 0.5)), 0)
+        bottom = min(int(math.floor(max(ay, max(by, cy)) - 0.5)), height - 1)
+        if top > bottom:
+            continue
+        area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
+        if area == 0.0:
+            continue
+        sign = 1.0 if area > 0.0 else -1.0
+        area = abs(area)
+        za, zb, zc = iwa / area, iwb / area, iwc / area
+        # Each edge is measured from its lower vertex, so both its faces see the same number with opposite signs: no cracks.
+        if b < c:
+            ox0, oy0, dx0, dy0 = bx, by, (cx - bx) * sign, (cy - by) * sign
+        else:
+            ox0, oy0, dx0, dy0 = cx, cy, (cx - bx) * sign, (cy - by) * sign
+        if c < a:
+            ox1, oy1, dx1, dy1 = cx, cy, (ax - cx) * sign, (ay - cy) * sign
+        else:
+            ox1, oy1, dx1, dy1 = ax, ay, (ax - cx) * sign, (ay - cy) * sign
+        if a < b:
+            ox2, oy2, dx2, dy2 = ax, ay, (bx - ax) * sign, (by - ay) * sign
+        else:
+            ox2, oy2, dx2, dy2 = bx, by, (bx - ax) * sign, (by - ay) * sign
+        for j in range(top, bottom + 1):
+            y = j + 0.5
+            row0, row1, row2 = dx0 * (y - oy0), dx1 * (y - oy1), dx2 * (y - oy2)
+            for i in range(left, right + 1):
+                x = i + 0.5
+                e0 = row0 - dy0 * (x - ox0)
+                e1 = row1 - dy1 * (x - ox1)
+                e2 = row2 - dy2 * (x - ox2)
+                if e0 >= 0.0 and e1 >= 0.0 and e2 >= 0.0:
+                    z = e0 * za + e1 * zb + e2 * zc
+                    p = j * width + i
+                    if z > nearest[p]:  # equal depths: the lower face number stays
+                        nearest[p] = z
+                        face_id[p] = f
+    for j in range(height):
+        y = (j + 0.5) * 2.0 / height - 1.0
+        for i in range(width):
+            p = j * width + i
+            f = face_id[p]
+            if f < 0:
+                barycentric[p, 0] = 0.0
+                barycentric[p, 1] = 0.0
+                barycentric[p, 2] = 0.0
+                depth[p] = 0.0
+                continue
+            x = (i + 0.5) * 2.0 / width - 1.0
+            a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
+            wa, wb, wc = np.float64(clip[a, 3]), np.float64(clip[b, 3]), np.float64(clip[c, 3])
+            ax, ay = clip[a, 0] - x * wa, clip[a, 1] - y * wa
+            bx, by = clip[b, 0] - x * wb, clip[b, 1] - y * wb
+            cx, cy = clip[c, 0] - x * wc, clip[c, 1] - y * wc
+            e0, e1, e2 = bx * cy - by * cx, cx * ay - cy * ax, ax * by - ay * bx
+            total = e0 + e1 + e2
+            e0, e1, e2 = e0 / total, e1 / total, e2 / total
+            barycentric[p, 0] = e0
+            barycentric[p, 1] = e1
+            barycentric[p, 2] = e2
+            depth[p] = e0 * wa + e1 * wb + e2 * wc
+
+
+@_compiled
+def rasterize_backward(clip, faces, height, width, face_id, grad_barycentric, grad_depth, grad_clip):
+    """Add to ``grad_clip [V, 4]`` the gradient through barycentrics and depth (``grad_depth`` may have length 0)."""
+    with_depth = grad_depth.shape[0] > 0
+    for j in range(height):
+        y = (j + 0.5) * 2.0 / height - 1.0
+        for i in range(width):
+            p = j * width + i
+            f = face_id[p]
+            if f < 0:
+                continue
+            x = (i + 0.5) * 2.0 / width - 1.0
+            a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
+            wa, wb, wc = np.float64(clip[a, 3]), np.float64(clip[b, 3]), np.float64(clip[c, 3])
+            ax, ay = clip[a, 0] - x * wa, clip[a, 1] - y * wa
+            bx, by = clip[b, 0] - x * wb, clip[b, 1] - y * wb
+            cx, cy = clip[c, 0] - x * wc, clip[c, 1] - y * wc
+            e0, e1, e2 = bx * cy - by * cx, cx * ay - cy * ax, ax * by - ay * bx
+            total = e0 + e1 + e2
+            u0, u1, u2 = e0 / total, e1 / total, e2 / total
+            g0, g1, g2 = np.float64(grad_barycentric[p, 0]), np.float64(grad_barycentric[p, 1]), np.float64(grad_barycentric[p, 2])
+            if with_depth:
+                gd = np.float64(grad_depth[p])
+                g0, g1, g2 = g0 + gd * wa, g1 + gd * wb, g2 + gd * wc
+                grad_clip[a, 3] += gd * u0
+                grad_clip[b, 3] += gd * u1
+                grad_clip[c, 3] += gd * u2
+            mean = g0 * u0 + g1 * u1 + g2 * u2
+            h0, h1, h2 = (g0 - mean) / total, (g1 - mean) / total, (g2 - mean) / total
+            gax, gay = h2 * by - h1 * cy, h1 * cx - h2 * bx
+            gbx, gby = h0 * cy - h2 * ay, h2 * ax - h0 * cx
+            gcx, gcy = h1 * ay - h0 * by, h0 * bx - h1 * ax
+            grad_clip[a, 0] += gax
+            grad_clip[a, 1] += gay
+            grad_clip[a, 3] -= x * gax + y * gay
+            grad_clip[b, 0] += gbx
+            grad_clip[b, 1] += gby
+            grad_clip[b, 3] -= x * gbx + y * gby
+            grad_clip[c, 0] += gcx
+            grad_clip[c, 1] += gcy
+            grad_clip[c, 3] -= x * gcx + y * gcy
+
+
+@_compiled
+def interpolate_forward(attributes, faces, face_id, barycentric, image):
+    """Write interpolated ``attributes [V, C]`` into covered pixels of ``image [P, C or C + 1]``; a last extra channel becomes 1 there."""
+    channels = attributes.shape[1]
+    with_mask = image.shape[1] > channels
+    for p in range(face_id.shape[0]):
+        f = face_id[p]
+        if f < 0:
+            continue
+        a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
+        u0, u1, u2 = barycentric[p, 0], barycentric[p, 1], barycentric[p, 2]
+        for k in range(channels):
+            image[p, k] = u0 * attributes[a, k] + u1 * attributes[b, k] + u2 * attributes[c, k]
+        if with_mask:
+            image[p, channels] = 1.0
+
+
+@_compiled
+def interpolate_backward(attributes, faces, face_id, barycentric, grad_image, grad_attributes, grad_barycentric):
+    """Add to ``grad_attributes [V, C]`` and fill ``grad_barycentric [P, 3]``; either may have length 0 when not wanted."""
+    channels = attributes.shape[1]
+    to_attributes = grad_attributes.shape[0] > 0
+    to_barycentric = grad_barycentric.shape[0] > 0
+    for p in range(face_id.shape[0]):
+        f = face_id[p]
+        if f < 0:
+            if to_barycentric:
+                grad_barycentric[p, 0] = 0.0
+                grad_barycentric[p, 1] = 0.0
+                grad_barycentric[p, 2] = 0.0
+            continue
+        a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
+        if to_attributes:
+            u0, u1, u2 = barycentric[p, 0], barycentric[p, 1], barycentric[p, 2]
+            for k in range(channels):
+                g = grad_image[p, k]
+                grad_attributes[a, k] += u0 * g
+                grad_attributes[b, k] += u1 * g
+                grad_attributes[c, k] += u2 * g
+        if to_barycentric:
+            g0, g1, g2 = 0.0, 0.0, 0.0
+            for k in range(channels):
+                g = np.float64(grad_image[p, k])
+                g0 += g * attributes[a, k]
+                g1 += g * attributes[b, k]
+                g2 += g * attributes[c, k]
+            grad_barycentric[p, 0] = g0
+            grad_barycentric[p, 1] = g1
+            grad_barycentric[p, 2] = g2
+
+
+@_compiled
+def _orientations(screen, faces):
+    """Sign of each face's area on the screen; 2 for a face that is not drawn."""
+    signs = np.empty(faces.shape[0], np.int8)
+    for f in range(faces.shape[0]):
+        a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
+        if screen[a, 2] == 0.0 or screen[b, 2] == 0.0 or screen[c, 2] == 0.0:
+            signs[f] = 2
+            continue
+        ax, ay = screen[a, 0], screen[a, 1]
+        area = (screen[b, 0] - ax) * (screen[c, 1] - ay) - (screen[b, 1] - ay) * (screen[c, 0] - ax)
+        signs[f] = 1 if area > 0.0 else (-1 if area < 0.0 else 0)
+    return signs
+
+
+@_compiled
+def antialias_forward(image, depth, screen, faces, edges, edge_faces, edge_sides, height, width):
+    """Blend ``image [P, C]`` in place along visible silhouette edges.
+
+    Returns per blended pixel pair: inside and outside pixel ``[n, 2]``, edge ``[n]``, position of the crossing from the inside (0) to
+    the outside (1) pixel centre ``[n]``, direction ``[n]`` (0, 1: outside is at +x, -x; 2, 3: at +y, -y), inside minus outside colour
+    before blending ``[n, C]``. ``depth [P]`` is 0 where nothing is seen.
+    """
+    signs = _orientations(screen, faces)
+    best = np.full((height * width, 2), -1.0)  # per pixel: the pair with its right neighbour, the pair with its lower neighbour
+    best_edge = np.empty((height * width, 2), np.int32)
+    touched = np.empty(256, np.int64)
+    count = 0
+    for e in range(edges.shape[0]):
+        f0, f1 = edge_faces[e, 0], edge_faces[e, 1]
+        s0 = signs[f0]
+        s1 = signs[f1] if f1 >= 0 else 2
+        s0 = 2 if s0 == 2 else s0 * edge_sides[e, 0]
+        s1 = 2 if s1 == 2 else s1 * edge_sides[e, 1]
+        if s0 == 2:
+            s0 = s1
+        elif s1 == 2:
+            s1 = s0
+        if s0 == 2 or s0 * s1 < 0:  # not drawn, or a face on either side
+            continue
+        inside = s0 if s0 != 0 else s1
+        if inside == 0:
+            continue
+        low, high = edges[e, 0], edges[e, 1]
+        x0, y0, iw0 = screen[low, 0], screen[low, 1], screen[low, 2]
+        dx, dy, diw = screen[high, 0] - x0, screen[high, 1] - y0, screen[high, 2] - iw0
+        steep = abs(dy) >= abs(dx)
+        if steep:  # walk rows: the crossing moves along x
+            start, span, cross, slope, lines, length, to_next, to_line = y0, dy, x0, dx, height, width, 1, width
+            first_is_inside = inside * dy > 0
+        else:  # walk columns
+            start, span, cross, slope, lines, length, to_next, to_line = x0, dx, y0, dy, width, height, width, 1
+            first_is_inside = inside * dx < 0
+        if span == 0.0:
+            continue
+        end = start + span
+        line0 = max(int(math.ceil(min(start, end) - 0.5)), 0)
+        line1 = min(int(math.ceil(max(start, end) - 0.5)), lines)
+        for line in range(line0, line1):
+            t = (line + 0.5 - start) / span
+            position = cross + t * slope - 0.5
+            i = int(math.floor(position))
+            if i < 0 or i + 1 >= length:
+                continue
+            p = line * to_line + i * to_next
+            if first_is_inside:
+                p_in, p_out, s = p, p + to_next, position - i
+            else:
+                p_in, p_out, s = p + to_next, p, 1.0 - (position - i)
+            z_in, z_out = depth[p_in], depth[p_out]
+            if z_in == 0.0:
+                continue
+            if z_out != 0.0 and (z_in >= z_out or z_out * (iw0 + t * diw) <= 1.0 + DEPTH_TOLERANCE):
+                continue  # the neighbour lies in front of this edge: the edge is hidden, or it is an inner fold
+            axis = 0 if steep else 1
+            if best[p, axis] < 0.0:
+                if count == touched.shape[0]:
+                    larger = np.empty(2 * count, np.int64)
+                    larger[:count] = touched
+                    touched = larger
+                touched[count] = 2 * p + axis
+                count += 1
+            if s > best[p, axis]:  # keep the outermost
+                best[p, axis] = s
+                best_edge[p, axis] = 2 * e + (1 if first_is_inside else 0)
+    channels = image.shape[1]
+    pixels = np.empty((count, 2), np.int32)
+    edge = np.empty(count, np.int32)
+    crossing = np.empty(count)
+    direction = np.empty(count, np.int8)
+    difference = np.empty((count, channels), image.dtype)
+    for n in range(count):
+        p, axis = touched[n] // 2, touched[n] % 2
+        forward = best_edge[p, axis] % 2 == 1
+        q = p + (1 if axis == 0 else width)
+        p_in, p_out = (p, q) if forward else (q, p)
+        pixels[n, 0] = p_in
+        pixels[n, 1] = p_out
+        edge[n] = best_edge[p, axis] // 2
+        crossing[n] = best[p, axis]
+        direction[n] = 2 * axis + (0 if forward else 1)
+        for k in range(channels):
+            difference[n, k] = image[p_in, k] - image[p_out, k]
+    for n in range(count):
+        amount = crossing[n] - 0.5
+        target = pixels[n, 1] if amount > 0.0 else pixels[n, 0]
+        for k in range(channels):
+            image[target, k] += amount * difference[n, k]
+    return pixels, edge, crossing, direction, difference
+
+
+@_compiled
+def antialias_backward(grad_image, pixels, edge, crossing, direction, difference, screen, edges, height, width, grad_clip):
+    """Turn ``grad_image [P, C]`` in place into the gradient before blending; add to ``grad_clip [V, 4]`` if it is not empty."""
+    count, channels = difference.shape
+    to_clip = grad_clip.shape[0] > 0
+    blended = np.empty((count, channels), grad_image.dtype)  # gradients as they arrived, before any is changed
+    for n in range(count):
+        target = pixels[n, 1] if crossing[n] > 0.5 else pixels[n, 0]
+        for k in range(channels):
+            blended[n, k] = grad_image[target, k]
+    for n in range(count):
+        amount = crossing[n] - 0.5
+        p_in, p_out = pixels[n, 0], pixels[n, 1]
+        grad_crossing = 0.0
+        for k in range(channels):
+            g = blended[n, k]
+            grad_image[p_in, k] += amount * g
+            grad_image[p_out, k] -= amount * g
+            grad_crossing += np.float64(g) * difference[n, k]
+        if not to_clip or grad_crossing == 0.0:
+            continue
+        low, high = edges[edge[n], 0], edges[edge[n], 1]
+        x0, y0, x1, y1 = screen[low, 0], screen[low, 1], screen[high, 0], screen[high, 1]
+        if direction[n] % 2 == 1:
+            grad_crossing = -grad_crossing
+        if direction[n] < 2:
+            t = (p_in // width + 0.5 - y0) / (y1 - y0)
+            gx, gy = grad_crossing, -grad_crossing * (x1 - x0) / (y1 - y0)
+        else:
+            t = (p_in % width + 0.5 - x0) / (x1 - x0)
+            gx, gy = -grad_crossing * (y1 - y0) / (x1 - x0), grad_crossing
+        for end in range(2):
+            v, share = (low, 1.0 - t) if end == 0 else (high, t)
+            iw = screen[v, 2]
+            nx, ny = 2.0 * screen[v, 0] / width - 1.0, 2.0 * screen[v, 1] / height - 1.0
+            hx, hy = gx * share * 0.5 * width * iw, gy * share * 0.5 * height * iw
+            grad_clip[v, 0] += hx
+            grad_clip[v, 1] += hy
+            grad_clip[v, 3] -= hx * nx + hy * ny

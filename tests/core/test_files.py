@@ -1,0 +1,88 @@
+"""Files are whole or absent: after success, after an error in the middle, on a full disk, in a folder that cannot be written."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+from farm3d.core.errors import OutputError
+from farm3d.core.files import sha256_of, whole_file, write_whole
+
+
+def test_writes_bytes_and_text_and_makes_folders(tmp_path: Path) -> None:
+    write_whole(tmp_path / "new" / "deep" / "a.bin", b"\x00\xff")
+    write_whole(tmp_path / "b.txt", "héllo")
+    assert (tmp_path / "new" / "deep" / "a.bin").read_bytes() == b"\x00\xff"
+    assert (tmp_path / "b.txt").read_text(encoding="utf-8") == "héllo"
+
+
+def test_the_temporary_name_keeps_the_suffix_and_lies_beside(tmp_path: Path) -> None:
+    with whole_file(tmp_path / "film.mp4") as part:
+        assert part.suffix == ".mp4" and part.parent == tmp_path and part.name.startswith(".")
+        assert not (tmp_path / "film.mp4").exists()
+        part.write_bytes(b"x")
+    assert [path.name for path in tmp_path.iterdir()] == ["film.mp4"]
+
+
+def test_an_error_in_the_middle_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    target = tmp_path / "a.glb"
+    target.write_bytes(b"old")
+    with pytest.raises(ZeroDivisionError), whole_file(target) as part:
+        part.write_bytes(b"half")
+        raise ZeroDivisionError
+    assert target.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, full_disk: None) -> None:
+    with pytest.raises(OutputError) as caught:
+        write_whole(tmp_path / "big.bin", b"x" * 20_000)
+    assert "big.bin: cannot write" in str(caught.value) and caught.value.hint
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_keeps_the_old_file(tmp_path: Path, full_disk: None) -> None:
+    write_whole(tmp_path / "big.bin", b"small")
+    with pytest.raises(OutputError):
+        write_whole(tmp_path / "big.bin", b"x" * 20_000)
+    assert (tmp_path / "big.bin").read_bytes() == b"small"
+
+
+@pytest.mark.parametrize("below", ["file/x.glb", "file/deep/x.glb"])
+def test_a_file_where_a_folder_should_be(tmp_path: Path, below: str) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(OutputError, match="cannot write here"):
+        write_whole(tmp_path / below, b"x")
+
+
+def test_a_folder_without_permission(tmp_path: Path) -> None:
+    folder = tmp_path / "closed"
+    folder.mkdir(mode=0o555)
+    if os.access(folder, os.W_OK):
+        pytest.skip("this user may write anywhere (root): a closed folder cannot be made")
+    with pytest.raises(OutputError, match="cannot write here"):
+        write_whole(folder / "x.glb", b"x")
+
+
+def test_the_name_is_taken_by_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "x.glb").mkdir()
+    with pytest.raises(OutputError, match="cannot write"):
+        write_whole(tmp_path / "x.glb", b"x")
+    assert [path.name for path in tmp_path.iterdir()] == ["x.glb"]
+
+
+def test_the_usual_permissions(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        write_whole(tmp_path / "x", b"")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "x").stat().st_mode & 0o777 == 0o640
+
+
+def test_sha256(tmp_path: Path) -> None:
+    data = bytes(range(256)) * 10_000
+    (tmp_path / "x").write_bytes(data)
+    assert sha256_of(tmp_path / "x") == hashlib.sha256(data).hexdigest()

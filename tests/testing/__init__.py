@@ -1,0 +1,1 @@
+"""Small real things that tests are made of; each has a test of its own."""
