@@ -36,8 +36,9 @@ setup: $(VENV)/product.stamp ## virtual environment with what reconstruction nee
 
 setup-dev: $(VENV)/dev.stamp ## the same with the tools for tests and checks
 
-demo: $(VENV)/product.stamp ## reconstruct the example picture (or IMAGE=photo.jpg CATEGORY=horse)
-	@$(BIN)/python -m farm3d.apps.demo $(IMAGE) --category $(CATEGORY) --out $(OUT)
+demo: $(VENV)/product.stamp ## reconstruct the example picture; yours with IMAGE=photo.jpg [CATEGORY=horse] [MASK=mask.png]
+	@$(if $(MASK),,$(BIN)/farm3d models fetch --needed-by "$(IMAGE)")
+	@$(BIN)/farm3d reconstruct "$(IMAGE)" --category "$(CATEGORY)" $(if $(MASK),--mask "$(MASK)") --out "$(OUT)" --turntable --overwrite
 
 check: $(VENV)/dev.stamp ## lint, format, types, import floors
 	@$(BIN)/ruff check src tests benchmarks

@@ -6,10 +6,11 @@ import dataclasses
 import json
 
 import pytest
-from farm3d.core.config import config_from_dict, config_to_dict
-from farm3d.core.errors import ModelError
 from hypothesis import given
 from hypothesis import strategies as st
+
+from farm3d.core.config import config_from_dict, config_to_dict
+from farm3d.core.errors import ModelError
 
 
 @dataclasses.dataclass(frozen=True)

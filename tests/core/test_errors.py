@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from farm3d.core import errors
 
 

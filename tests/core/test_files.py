@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from farm3d.core.errors import OutputError
 from farm3d.core.files import sha256_of, whole_file, write_whole
 

@@ -8,13 +8,15 @@ import sys
 
 import pytest
 import torch
-from farm3d.core.shapes import Float, Int, Tensor, checked
-from farm3d.structures import Camera
 from jaxtyping import TypeCheckError
+
+from farm3d.core.shapes import Float, Int, Tensor, checked
+from farm3d.geometry.surface import face_normals
+from farm3d.structures import Camera
 
 
 @checked
-def centroid(points: Float[Tensor, "N 3"], faces: Int[Tensor, "F 3"]) -> Float[Tensor, "3"]:
+def centroid(points: Float[Tensor, "N 3"], faces: Int[Tensor, "F 3"]) -> Float[Tensor, 3]:
     return points[faces].mean((0, 1))
 
 
@@ -62,3 +64,8 @@ def test_without_the_variable_nothing_is_wrapped() -> None:
 
 def test_values_print_their_shapes() -> None:
     assert "T_camera_world=float32[2, 4, 4]" in repr(Camera.orbit(torch.zeros(2)))
+
+
+def test_the_public_functions_are_checked() -> None:
+    with pytest.raises(TypeCheckError):
+        face_normals(torch.zeros(4, 2), torch.zeros(2, 3, dtype=torch.int64))

@@ -83,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _complain("interrupted")
         return 130
     except BrokenPipeError:
-        # The reader of our output went away (`farm3d … | head`): not an error. Point stdout elsewhere so that Python's exit stays quiet too.
+        # The reader of our output went away (`farm3d … | head`): not an error. Point stdout elsewhere: Python's exit would complain too.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:

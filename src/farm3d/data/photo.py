@@ -16,7 +16,7 @@ from PIL import Image, ImageCms, ImageOps
 
 from farm3d.core.errors import InputError
 
-__all__ = ["MAX_ASPECT", "MAX_FILE_BYTES", "MAX_PIXELS", "MIN_SIDE_PX", "Photo", "load_photo", "open_picture", "photo_from_image", "shown_path"]
+__all__ = ["Photo", "alpha_is_mask", "load_photo", "open_picture", "photo_from_image", "shown_path"]
 
 MAX_FILE_BYTES = 64 * 2**20
 MAX_PIXELS = 50_000_000
@@ -69,7 +69,8 @@ class Photo:
         return self.path.stem
 
     def __repr__(self) -> str:
-        return f"Photo({shown_path(self.path)!r}, {self.size_px[0]}x{self.size_px[1]}, alpha={self.alpha is not None}, warnings={self.warnings})"
+        width, height = self.size_px
+        return f"Photo({shown_path(self.path)!r}, {width}x{height}, alpha={self.alpha is not None}, warnings={self.warnings})"
 
 
 def shown_path(path: Path | str) -> str:
@@ -107,11 +108,18 @@ def photo_from_image(image: Image.Image | np.ndarray, *, name: str = "animal") -
         if image.dtype != np.uint8:
             raise InputError(f"{name}: expected uint8 or floating pixels, got {image.dtype}")
         _check_size(image.shape[1], image.shape[0], name)
-        image = Image.fromarray(np.ascontiguousarray(image))
-    _check_size(image.width, image.height, name)
+        picture = Image.fromarray(np.ascontiguousarray(image))
+    else:
+        picture = image
+        _check_size(picture.width, picture.height, name)
     notes: list[str] = []
-    upright = _decoded(lambda: _upright(image, notes), name)
+    upright = _decoded(lambda: _upright(picture, notes), name)
     return _photo(upright, Path(name), notes)
+
+
+def alpha_is_mask(photo: Photo) -> bool:
+    """Whether the photo's transparency marks the animal: it hides at least 5 % of the picture (rounded corners hide less)."""
+    return photo.alpha is not None and float((photo.alpha < 0.5).mean()) >= 0.05
 
 
 def open_picture(path: Path) -> tuple[Image.Image, list[str]]:
@@ -146,9 +154,8 @@ def _read(path: Path, where: str) -> bytes:
         if not stat.S_ISREG(status.st_mode):
             raise InputError(f"{where}: not an ordinary file", hint=_EXPECTED)
         if status.st_size > MAX_FILE_BYTES:
-            raise InputError(
-                f"{where}: {status.st_size / 2**20:.0f} MiB, more than the {MAX_FILE_BYTES >> 20} MiB allowed", hint="make the picture smaller"
-            )
+            size = f"{status.st_size >> 20} MiB, more than the {MAX_FILE_BYTES >> 20} MiB allowed"
+            raise InputError(f"{where}: {size}", hint="make the picture smaller")
         with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)
     except FileNotFoundError as error:

@@ -13,7 +13,7 @@ from PIL import Image
 from scipy import ndimage
 
 from farm3d.core.errors import InputError, NoAnimalError
-from farm3d.data.photo import Photo, open_picture, shown_path
+from farm3d.data.photo import Photo, alpha_is_mask, open_picture, shown_path
 from farm3d.structures import Crop
 
 __all__ = ["Silhouette", "find_mask", "find_masks", "list_photos", "make_crop", "one_animal", "read_mask"]
@@ -23,7 +23,7 @@ PICTURE_SUFFIXES = (".png", ".webp", ".jpg", ".jpeg")
 _WORK_SIDE_PX = 1024  # components are counted on a copy no larger than this: the segmenter itself sees no more
 _MIN_AREA_PX = 128  # a silhouette of fewer pixels shows no legs
 _ANIMAL_SHARE = 0.1  # a piece of a tenth of the largest or more counts as an animal of its own …
-_FRAGMENT_GAP = 0.08  # … a smaller one belongs to the largest when it is this near, in units of the square root of its area
+_FRAGMENT_GAP = 0.1  # … a smaller one belongs to the largest when it is this near, in units of the square root of its area
 
 Segmenter = Callable[[np.ndarray], np.ndarray]
 """Colours ``[H, W, 3]`` uint8 to the coverage of whatever stands out, ``[H, W]`` float32 in [0, 1]."""
@@ -47,7 +47,7 @@ class Silhouette:
 def find_mask(photo: Photo, mask_path: Path | None = None, *, segmenter: Segmenter | None = None) -> Silhouette:
     """Return the silhouette of the largest animal: from the mask file if given, else the photo's transparency, else the segmenter.
 
-    Transparency counts as a mask when it hides at least 5 % of the picture (rounded corners are none).
+    Transparency counts as a mask when :func:`farm3d.data.photo.alpha_is_mask` says so.
 
     Raises:
         InputError: the mask file cannot be used (see :func:`read_mask`), or there is neither mask, transparency nor segmenter.
@@ -61,7 +61,7 @@ def find_mask(photo: Photo, mask_path: Path | None = None, *, segmenter: Segment
         empty = NoAnimalError(f"{shown}: the mask is black: it marks no animal", hint="white or any colour where the animal is")
         if (coverage > 0.5).mean() > 0.98:
             raise InputError(f"{shown}: the mask covers the whole picture", hint="white where the animal is, black elsewhere")
-    elif photo.alpha is not None and (photo.alpha < 0.5).mean() >= 0.05:
+    elif photo.alpha is not None and alpha_is_mask(photo):
         coverage, source = photo.alpha, "alpha"
         empty = NoAnimalError(f"{where}: the whole picture is transparent", hint="give a picture without transparency, or --mask FILE")
     elif segmenter is not None:
@@ -79,7 +79,7 @@ def find_mask(photo: Photo, mask_path: Path | None = None, *, segmenter: Segment
 def one_animal(coverage: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]] | None:
     """Keep the largest animal of a coverage map ``[H, W]``; return it with warnings, or None when there is nothing.
 
-    Pieces are the connected parts above one half. A piece smaller than a tenth of the largest that lies nearer to it than 8 % of the
+    Pieces are the connected parts above one half. A piece smaller than a tenth of the largest that lies nearer to it than 10 % of the
     square root of its area (a leg behind a fence, the end of a tail) is kept with it; larger ones count as animals of their own and
     are dropped with a warning; other specks are dropped in silence.
     """
@@ -87,7 +87,8 @@ def one_animal(coverage: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]] | Non
     scale = max(1.0, max(height, width) / _WORK_SIDE_PX)
     small = coverage if scale == 1 else _resized(coverage, (max(1, round(width / scale)), max(1, round(height / scale))))
     solid = small > 0.5
-    labels, count = ndimage.label(solid, structure=np.ones((3, 3), int))
+    labels = np.zeros(solid.shape, np.int32)
+    count = int(ndimage.label(solid, np.ones((3, 3), int), output=labels))  # pyright: ignore[reportArgumentType]
     areas = np.bincount(labels.ravel(), minlength=count + 1)[1:]
     if count == 0 or areas.max() * scale**2 < _MIN_AREA_PX:
         return None
@@ -100,21 +101,21 @@ def one_animal(coverage: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]] | Non
     kept[largest] = True
     keep = np.concatenate([[False], kept])[labels]
     # The soft edge around the kept pieces belongs to them, unless it is the edge of a dropped piece.
-    near = ndimage.binary_dilation(keep, iterations=3) & ~(solid & ~keep)
+    near = np.asarray(ndimage.binary_dilation(keep, iterations=3), bool) & ~(solid & ~keep)
     if scale > 1:
         near = np.asarray(Image.fromarray(near).resize((width, height), Image.Resampling.NEAREST))
     coverage = np.where(near, coverage, np.float32(0))
     notes = []
     if apart.sum() > 1:
         notes.append(f"found {int(apart.sum())} animals, kept the largest")
-    sides = _touched_sides(coverage > 0.5)
+    sides = _cut_sides(coverage > 0.5)
     if sides:
         listed = sides[0] if len(sides) == 1 else f"{', '.join(sides[:-1])} and {sides[-1]}"
         notes.append(f"the animal is cut by the picture's {listed} border{'s' if len(sides) > 1 else ''}")
     return coverage, tuple(notes)
 
 
-def _touched_sides(solid: np.ndarray) -> list[str]:
+def _cut_sides(solid: np.ndarray) -> list[str]:
     """Name the picture borders that a silhouette touches with more than a stray pixel (2 % of the square root of its area)."""
     height, width = solid.shape
     band = 1 + max(height, width) // 500  # segmenters often leave out the last row or two
@@ -144,7 +145,9 @@ def read_mask(path: Path | str, size_px: tuple[int, int]) -> np.ndarray:
         turned = abs(image.height * height / (image.width * width) - 1) <= 0.02
         raise InputError(
             f"{where}: a mask of another size: {image.width}x{image.height} pixels, the photo has {width}x{height}",
-            hint="the photo is turned by its EXIF orientation: turn the mask too" if turned else "the mask must have the photo's proportions",
+            hint="turn the mask as the photo's EXIF orientation turns the photo"
+            if turned
+            else "the mask must have the photo's proportions",
         )
     coverage = _coverage(image, lossy=path.suffix.lower() not in (".png", ".webp"))
     return coverage if coverage.shape == (height, width) else _resized(coverage, size_px)
@@ -164,9 +167,10 @@ def _coverage(image: Image.Image, *, lossy: bool) -> np.ndarray:
     peak = int(values.max())
     if lossy:  # JPEG rings around every edge: a little off black is black, a little off white is white
         return np.clip((values.astype(np.float32) - 16) / 223, 0, 1)
-    if peak == 255 and int(np.ptp(colours, axis=-1).max()) <= 16:
-        return values.astype(np.float32) / 255
-    return (values > 0).astype(np.float32)  # label numbers or label colours: whatever is not black is marked
+    two_levels = bool(((values == 0) | (values == peak)).all())
+    if peak < 128 or two_levels or int(np.ptp(colours, axis=-1).max()) > 16:  # label numbers, label colours: what is not black is marked
+        return (values > 0).astype(np.float32)
+    return values.astype(np.float32) / 255
 
 
 def make_crop(
@@ -197,7 +201,8 @@ def make_crop(
     silhouette = mask if isinstance(mask, Silhouette) else Silhouette(np.asarray(mask, np.float32), "file")
     height, width = silhouette.coverage.shape
     if (width, height) != photo.size_px:
-        raise InputError(f"{shown_path(photo.path)}: a mask of another size: {width}x{height}, the photo has {photo.size_px[0]}x{photo.size_px[1]}")
+        size = f"{photo.size_px[0]}x{photo.size_px[1]}"
+        raise InputError(f"{shown_path(photo.path)}: a mask of another size: {width}x{height} pixels, the photo has {size}")
     x0, y0, side = box_px if box_px is not None else _square(silhouette.coverage > 0.5, enlarge, photo)
     image = _resample(photo.rgb, (x0, y0, side), size_px)
     coverage = _resample(silhouette.coverage, (x0, y0, side), size_px).clip(0, 1)
@@ -236,9 +241,12 @@ def _resample(pixels: np.ndarray, box: tuple[float, float, float], size_px: int)
     """Resample the square ``box`` of uint8 ``[H, W, 3]`` or float ``[H, W]`` pixels, 0 outside; antialiased, at sub-pixel positions."""
     x0, y0, side = box
     height, width = pixels.shape[:2]
-    left, top = math.floor(x0) - 1, math.floor(y0) - 1
-    right, bottom = math.ceil(x0 + side) + 1, math.ceil(y0 + side) + 1
-    inside = pixels[max(0, top) : min(height, bottom), max(0, left) : min(width, right)]
+    reach = side / size_px + 1  # the filter of the outermost pixels looks this far beyond the square
+    left, top = math.floor(x0 - reach), math.floor(y0 - reach)
+    right, bottom = math.ceil(x0 + side + reach), math.ceil(y0 + side + reach)
+    inside = pixels[max(0, top) : max(0, bottom), max(0, left) : max(0, right)]
+    if inside.size == 0:
+        return np.zeros((size_px, size_px, *pixels.shape[2:]), pixels.dtype)
     image = Image.fromarray(np.ascontiguousarray(inside))
     step = max(1, int(side / size_px / 3))  # very large photos: whole-pixel averages first, which saves padding at full size
     if step > 1:
@@ -296,15 +304,17 @@ def find_masks(photos: Sequence[Path], mask: Path | str | None) -> dict[Path, Pa
     where = shown_path(mask)
     if not mask.is_dir():
         if len(photos) > 1:
-            raise InputError(f"{where}: one mask file for {len(photos)} photos", hint="give a folder with NAME_mask.png for each photo NAME")
-        return {photo: mask for photo in photos}
+            raise InputError(
+                f"{where}: one mask file for {len(photos)} photos", hint="give a folder that holds NAME_mask.png for each photo"
+            )
+        return dict.fromkeys(photos, mask)
     by_stem: dict[str, Path] = {}
     for picture in reversed(_pictures_in(mask)):
         by_stem[picture.stem] = picture
-    same = mask.resolve()
-    pairs = {
-        photo: by_stem.get(f"{photo.stem}_mask") or (by_stem.get(photo.stem) if photo.parent.resolve() != same else None) for photo in photos
-    }
+    pairs: dict[Path, Path | None] = {}
+    for photo in photos:
+        elsewhere = photo.parent.resolve() != mask.resolve()
+        pairs[photo] = by_stem.get(f"{photo.stem}_mask") or (by_stem.get(photo.stem) if elsewhere else None)
     if photos and not any(pairs.values()):
         raise InputError(
             f"{where}: no mask for any of the photos in this folder", hint=f"expected for example {shown_path(photos[0].stem)}_mask.png"
@@ -315,7 +325,8 @@ def find_masks(photos: Sequence[Path], mask: Path | str | None) -> dict[Path, Pa
 def _pictures_in(folder: Path) -> list[Path]:
     """Return the pictures of a folder by name; of equal stems the lossless format first."""
     try:
-        entries = [entry for entry in folder.iterdir() if entry.suffix.lower() in PICTURE_SUFFIXES and not entry.name.startswith(".")]
+        names = [entry for entry in folder.iterdir() if entry.suffix.lower() in PICTURE_SUFFIXES and not entry.name.startswith(".")]
+        entries = [entry for entry in names if not entry.is_dir()]
     except OSError as error:
         raise InputError(f"{shown_path(folder)}: this folder cannot be read: {error.strerror or error}") from error
     return sorted(entries, key=lambda entry: (entry.stem, PICTURE_SUFFIXES.index(entry.suffix.lower())))

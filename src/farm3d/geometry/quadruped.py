@@ -64,6 +64,7 @@ def find_quadruped_bones(
         rear_end = _on_plane(tail_line[0])
     feet = _feet(points)
     if centred:
+        feet = [_sole(points, foot) for foot in feet]
         centre[1] = _trunk_height(points, mean, feet)
         front = _centre_line(points, graph, head_vertex, centre, upper)
         rear = np.stack([centre, rear_end])
@@ -139,6 +140,16 @@ def _feet(points: np.ndarray) -> list[np.ndarray]:
             foot = np.array([sign_x * margin, y.min(), middle + sign_z * 0.5 * half_length])
         feet.append(foot)
     return feet
+
+
+def _sole(points: np.ndarray, foot: np.ndarray) -> np.ndarray:
+    """Middle of what stands on the ground around a foot's lowest vertex: a hoof's toe is not below its fetlock."""
+    size = points[:, 1].max() - points[:, 1].min()
+    near = (points[:, 1] < foot[1] + 0.03 * size) & (np.linalg.norm(points[:, [0, 2]] - foot[[0, 2]], axis=1) < 0.12 * size)
+    if not near.any():
+        return foot
+    middle = 0.5 * (points[near].min(0) + points[near].max(0))
+    return np.array([middle[0], foot[1], middle[2]])
 
 
 def _trunk_height(points: np.ndarray, mean: np.ndarray, feet: list[np.ndarray]) -> float:

@@ -1,4 +1,4 @@
-"""Exact distance from points to a triangle surface, with the sign by ray crossings (numba and scipy, CPU).
+"""Exact distance from points to a triangle surface, with the sign by ray crossings (numba, CPU).
 
 Positive inside, as everywhere in farm3d (section 2.2). Overlapping closed pieces count as their union.
 """
@@ -24,25 +24,9 @@ def signed_distance(points: Float[Tensor, "N 3"], vertices: Float[Tensor, "V 3"]
 @checked
 def distance_to_surface(points: Float[Tensor, "N 3"], vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"]) -> Float[Tensor, " N"]:
     """Return the unsigned distance from points to the nearest point of any face; exact up to float64 rounding."""
-    from scipy.spatial import cKDTree
-
-    where = points.detach().double().cpu().numpy()
-    corners = vertices.detach().double().cpu().numpy()[faces.cpu().numpy()]
-    centres = corners.mean(1)
-    reach = float(np.linalg.norm(corners - centres[:, None], axis=2).max())  # no face extends further from its centre
-    tree = cKDTree(centres)
-    best = np.full(len(where), np.inf)
-    open_points = np.arange(len(where))
-    count = min(12, len(corners))
-    while len(open_points):
-        gaps, nearest = tree.query(where[open_points], k=count)
-        gaps, nearest = gaps.reshape(-1, count), nearest.reshape(-1, count)
-        best[open_points] = _nearest_of(where[open_points], corners, nearest)
-        if count == len(corners):
-            break
-        # Done when even the furthest candidate's centre is too far for an unseen face to reach closer.
-        open_points = open_points[gaps[:, -1] - reach < best[open_points]]
-        count = min(count * 4, len(corners))
+    corners = np.ascontiguousarray(vertices.detach().double().cpu().numpy()[faces.cpu().numpy()])
+    boxes, kids, order = _tree(corners.min(1), corners.max(1), corners.mean(1))
+    best = _nearest(points.detach().double().cpu().numpy(), corners, boxes, kids, order)
     return torch.from_numpy(best).to(points)
 
 
@@ -116,37 +100,105 @@ def _count(points, vertices, faces, low, size, cells, starts, members):  # pragm
     return total
 
 
+_LEAF = 4
+
+
 @numba.njit(cache=True)
-def _nearest_of(points, corners, candidates):  # pragma: no cover - compiled
+def _tree(low, high, centres):  # pragma: no cover - compiled
+    # Boxes split at the median of their longest side. kids: first child (second is next to it), or -start-1 and count of a leaf.
+    order = np.arange(len(low))
+    boxes = np.empty((2 * len(low) + 1, 2, 3))
+    kids = np.empty((2 * len(low) + 1, 2), np.int64)
+    spans = np.empty((2 * len(low) + 1, 2), np.int64)
+    spans[0, 0], spans[0, 1] = 0, len(low)
+    used, node = 1, 0
+    while node < used:
+        start, end = spans[node]
+        members = order[start:end]
+        middle_low, middle_high = np.full(3, np.inf), np.full(3, -np.inf)
+        for k in range(3):
+            boxes[node, 0, k], boxes[node, 1, k] = np.inf, -np.inf
+            for m in members:
+                boxes[node, 0, k], boxes[node, 1, k] = min(boxes[node, 0, k], low[m, k]), max(boxes[node, 1, k], high[m, k])
+                middle_low[k], middle_high[k] = min(middle_low[k], centres[m, k]), max(middle_high[k], centres[m, k])
+        if end - start <= _LEAF:
+            kids[node, 0], kids[node, 1] = -start - 1, end - start
+        else:
+            order[start:end] = members[np.argsort(centres[members, np.argmax(middle_high - middle_low)])]
+            middle = (start + end) // 2
+            kids[node, 0], kids[node, 1] = used, 0
+            spans[used, 0], spans[used, 1] = start, middle
+            spans[used + 1, 0], spans[used + 1, 1] = middle, end
+            used += 2
+        node += 1
+    return boxes[:used].copy(), kids[:used].copy(), order
+
+
+@numba.njit(cache=True)
+def _box_gap(p, box):  # pragma: no cover - compiled
+    total = 0.0
+    for k in range(3):
+        gap = max(box[0, k] - p[k], 0.0, p[k] - box[1, k])
+        total += gap * gap
+    return total
+
+
+@numba.njit(cache=True)
+def _nearest(points, corners, boxes, kids, order):  # pragma: no cover - compiled
     result = np.empty(len(points))
+    stack = np.empty(128, np.int64)
+    guess = 0
     for n in range(len(points)):
-        best = np.inf
-        for m in candidates[n]:
-            best = min(best, _point_triangle(points[n], corners[m, 0], corners[m, 1], corners[m, 2]))
+        p = points[n]
+        best = _point_triangle(p, corners[guess, 0], corners[guess, 1], corners[guess, 2])  # neighbours in the list are often near
+        stack[0], depth = 0, 1
+        while depth:
+            depth -= 1
+            node = stack[depth]
+            if _box_gap(p, boxes[node]) >= best:
+                continue
+            if kids[node, 0] < 0:
+                start = -kids[node, 0] - 1
+                for m in order[start : start + kids[node, 1]]:
+                    square = _point_triangle(p, corners[m, 0], corners[m, 1], corners[m, 2])
+                    if square < best:
+                        best, guess = square, m
+            else:
+                near, far = kids[node, 0], kids[node, 0] + 1
+                if _box_gap(p, boxes[near]) > _box_gap(p, boxes[far]):
+                    near, far = far, near
+                stack[depth], stack[depth + 1] = far, near
+                depth += 2
         result[n] = np.sqrt(best)
     return result
 
 
+@numba.njit(cache=True, inline="always")
+def _dot(a, b):  # pragma: no cover - compiled
+    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+
+
 @numba.njit(cache=True)
 def _point_triangle(p, a, b, c):  # pragma: no cover - compiled
-    # Squared distance: inside the face's prism the plane's distance, otherwise the nearest of the three sides.
-    ab, ac, ap = b - a, c - a, p - a
-    normal = np.array([ab[1] * ac[2] - ab[2] * ac[1], ab[2] * ac[0] - ab[0] * ac[2], ab[0] * ac[1] - ab[1] * ac[0]])
-    square = np.dot(normal, normal)
-    if square > 0.0:
-        d00, d01, d11, d20, d21 = np.dot(ab, ab), np.dot(ab, ac), np.dot(ac, ac), np.dot(ap, ab), np.dot(ap, ac)
-        det = d00 * d11 - d01 * d01
-        if det > 0.0:
-            v, w = (d11 * d20 - d01 * d21) / det, (d00 * d21 - d01 * d20) / det
-            if v >= 0.0 and w >= 0.0 and v + w <= 1.0:
-                return np.dot(ap, normal) ** 2 / square
-    return min(_point_segment(p, a, b), min(_point_segment(p, b, c), _point_segment(p, c, a)))
+    # Squared distance: inside the face's prism the plane's distance, otherwise the nearest of the three sides. Tuples, not arrays,
+    # so that nothing is allocated in this innermost loop.
+    ab = (b[0] - a[0], b[1] - a[1], b[2] - a[2])
+    ac = (c[0] - a[0], c[1] - a[1], c[2] - a[2])
+    ap = (p[0] - a[0], p[1] - a[1], p[2] - a[2])
+    d00, d01, d11, d20, d21 = _dot(ab, ab), _dot(ab, ac), _dot(ac, ac), _dot(ap, ab), _dot(ap, ac)
+    det = d00 * d11 - d01 * d01
+    if det > 0.0:
+        v, w = (d11 * d20 - d01 * d21) / det, (d00 * d21 - d01 * d20) / det
+        if v >= 0.0 and w >= 0.0 and v + w <= 1.0:
+            x, y, z = ap[0] - v * ab[0] - w * ac[0], ap[1] - v * ab[1] - w * ac[1], ap[2] - v * ab[2] - w * ac[2]
+            return x * x + y * y + z * z
+    bc, bp = (c[0] - b[0], c[1] - b[1], c[2] - b[2]), (p[0] - b[0], p[1] - b[1], p[2] - b[2])
+    return min(_to_side(ap, ab), min(_to_side(ap, ac), _to_side(bp, bc)))
 
 
 @numba.njit(cache=True)
-def _point_segment(p, a, b):  # pragma: no cover - compiled
-    ab, ap = b - a, p - a
-    length = np.dot(ab, ab)
-    t = 0.0 if length == 0.0 else min(1.0, max(0.0, np.dot(ap, ab) / length))
-    gap = ap - t * ab
-    return np.dot(gap, gap)
+def _to_side(ap, ab):  # pragma: no cover - compiled
+    length = _dot(ab, ab)
+    t = 0.0 if length == 0.0 else min(1.0, max(0.0, _dot(ap, ab) / length))
+    x, y, z = ap[0] - t * ab[0], ap[1] - t * ab[1], ap[2] - t * ab[2]
+    return x * x + y * y + z * z

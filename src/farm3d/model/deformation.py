@@ -85,7 +85,7 @@ def proportion_shape(
 
 class Modes(NamedTuple):
     """Mirror-symmetric displacement basis: ``along_yz [V, M]`` even, ``along_x [V, M]`` odd, unit root mean square, and their
-    stiffness ``[M]`` each (1 for the softest that bends the surface)."""
+    stiffness ``[M]`` each (eigenvalues; 1 is the first mode of a sphere of the same area)."""
 
     along_yz: Tensor
     along_x: Tensor
@@ -106,21 +106,17 @@ def mirror_modes(vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"], mirr
     even = coo_matrix(
         (np.ones(2 * len(left)), (np.concatenate([left, partner[left]]), np.tile(np.arange(len(left)), 2))), shape=(total, len(left))
     ).tocsr()
-    even.data[:] = 1.0
+    even.data[:] = 1.0  # a vertex on the plane was counted twice
     pairs = own[own < partner]
     odd = coo_matrix(
         (np.repeat([1.0, -1.0], len(pairs)), (np.concatenate([pairs, partner[pairs]]), np.tile(np.arange(len(pairs)), 2))),
         shape=(total, len(pairs)),
     ).tocsr()
-    along_yz, stiffness_yz = _lowest_modes(laplacian, areas, even, count)
+    # The lowest even mode is a constant: moving the whole animal is the camera's job.
+    along_yz, stiffness_yz = (values[..., 1:] for values in _lowest_modes(laplacian, areas, even, count + 1))
     along_x, stiffness_x = _lowest_modes(laplacian, areas, odd, count)
-    unit = stiffness_yz[1]
-    return Modes(
-        torch.from_numpy(along_yz).float(),
-        torch.from_numpy(along_x).float(),
-        torch.from_numpy(np.maximum(stiffness_yz, 0) / unit).float(),
-        torch.from_numpy(stiffness_x / unit).float(),
-    )
+    unit = 8 * np.pi / areas.sum()  # the first mode of a sphere of the same area
+    return Modes(*(torch.from_numpy(values).float() for values in (along_yz, along_x, stiffness_yz / unit, stiffness_x / unit)))
 
 
 def _cotangent_laplacian(points: np.ndarray, triangles: np.ndarray) -> tuple[coo_matrix, np.ndarray]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from scipy.ndimage import distance_transform_edt
 from torch.nn import functional
@@ -79,8 +80,16 @@ def target_of(crop: Crop, *, size_px: int, features: Float[Tensor, "D G G"] | No
     points = torch.stack([(columns[chosen] + 0.5) / size_px * 2 - 1, (rows[chosen] + 0.5) / size_px * 2 - 1], -1)
     image = shrink(crop.image)
     linear = torch.where(image <= 0.04045, image / 12.92, ((image + 0.055) / 1.055) ** 2.4)
-    valid = (shrink(crop.valid[None])[0] > 0.5).to(mask)
+    valid = torch.from_numpy(_known(inside_mask, shrink(crop.valid[None])[0].cpu().numpy() > 0.5)).to(mask)
     return Target(mask, valid, outside, inside, points.to(mask), features, linear.permute(1, 2, 0), size_px)
+
+
+def _known(inside: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """Where the silhouette counts: in the photograph, and outside of it too unless the animal is cut by the border nearby."""
+    touching = inside & (distance_transform_edt(valid) <= 2)
+    if valid.all() or not touching.any():
+        return np.ones_like(valid)
+    return valid | (distance_transform_edt(~touching) > 0.3 * len(valid))
 
 
 def measure(

@@ -15,6 +15,7 @@ from farm3d.data.photo import Photo, load_photo, photo_from_image
 from farm3d.data.preprocess import Silhouette, find_mask, make_crop
 from farm3d.model.appearance import estimate_appearance
 from farm3d.model.encoder import Encoder
+from farm3d.model.folder import weights_folder
 from farm3d.model.fitting import Fit, FitOptions, Hypothesis, Progress, fit
 from farm3d.model.prior import CategoryPrior
 from farm3d.structures import Animal, Camera, Crop, Mesh
@@ -76,7 +77,7 @@ class Reconstructor:
             ModelError: a folder is damaged, incomplete or of another kind.
         """
         prior = CategoryPrior.from_pretrained(folder)
-        return cls(prior, Encoder.from_pretrained(prior.config.encoder)).to(device)
+        return cls(prior, Encoder.from_pretrained(weights_folder(prior.config.encoder))).to(device)
 
     def save_pretrained(self, folder: Path | str, *, card: str) -> None:
         """Write the category as a model folder; the backbone stays where it is."""

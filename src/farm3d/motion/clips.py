@@ -21,6 +21,7 @@ CLIP_NAMES = ("rest", "input_pose", "idle", "walk", "trot", "gallop", "graze")
 """The clips of a product file, in their order there."""
 
 _GAITS = {"walk": WALK, "trot": TROT, "gallop": GALLOP}
+_MUZZLE_GAP = 0.012  # a grazing head's lowest point above the ground, in heights of the animal
 _STILL_S = 1.0  # a still clip holds its pose this long: players choke on a clip of no duration
 
 
@@ -82,8 +83,8 @@ def make_clip(name: str, skeleton: Skeleton, *, muzzle_height: float | None = No
     if name == "idle":
         return _clip(name, *idle_curves(skeleton))
     if name == "graze":
-        body = float(skeleton.centre[1] - skeleton.ends[:, 1].min())
-        return _clip(name, *graze_curves(skeleton, muzzle_height=body / 12 if muzzle_height is None else muzzle_height))
+        height = _muzzle_height(skeleton) if muzzle_height is None else muzzle_height
+        return _clip(name, *graze_curves(skeleton, muzzle_height=height))
     if name in _GAITS:
         return _clip(name, *gait_curves(skeleton, _GAITS[name]))
     known = ("rest", "idle", *_GAITS, "graze")
@@ -125,24 +126,24 @@ def make_clips(animal: Animal) -> tuple[Clip, ...]:
 
 def _graze(animal: Animal) -> Clip:
     """Lower the head until its skin, not just its bone, is just above the ground."""
-    skeleton = animal.skeleton.to("cpu")
+    skeleton, clip = animal.skeleton.to("cpu"), make_clip("graze", animal.skeleton)
     if "head" not in skeleton.names:
-        return make_clip("graze", skeleton)
-    of_head = animal.skin_weights.cpu()[:, skeleton.index("head")] > 0.5
-    clip = make_clip("graze", skeleton)
+        return clip
+    weights, places = animal.skin_weights.cpu(), animal.rest.vertices.cpu()
+    of_head = weights[:, skeleton.index("head")] > 0.5
     if not of_head.any():
         return clip
-    floor = float(animal.rest.vertices[:, 1].min())
-    size = float(animal.rest.vertices[:, 1].max()) - floor
-    height = float(skeleton.centre[1] - skeleton.ends[:, 1].min()) / 12
-    for _ in range(3):
-        grounded = ground(clip, _without(animal.rest, of_head), skin_weights=animal.skin_weights[~of_head.to(animal.skin_weights.device)], skeleton=skeleton)
-        lowest = _posed(grounded, animal.rest, animal.skin_weights, skeleton)[:, of_head, 1].min()
-        height += floor + 0.012 * size - float(lowest)
+    legs = [k for k, name in enumerate(skeleton.names) if name.startswith("leg_")]
+    of_legs = weights[:, legs].sum(-1) > 0.5 if legs else ~of_head
+    height = _muzzle_height(skeleton)
+    for _ in range(2):
+        poses = _posed(clip, animal.rest, weights, skeleton)[..., 1]
+        gap = poses[:, of_head].min() - (poses[:, of_legs].min() if of_legs.any() else places[:, 1].min())
+        height += _MUZZLE_GAP * float(places[:, 1].max() - places[:, 1].min()) - float(gap)
         clip = make_clip("graze", skeleton, muzzle_height=height)
     return clip
 
 
-def _without(mesh: Mesh, drop: Tensor) -> Mesh:
-    """The vertices alone, without the dropped ones: enough to find the lowest."""
-    return Mesh(mesh.vertices.cpu()[~drop], mesh.faces.new_zeros(0, 3))
+def _muzzle_height(skeleton: Skeleton) -> float:
+    """A twelfth of the body's height: about the thickness of a muzzle below the bone's end."""
+    return float(skeleton.centre[1] - skeleton.ends[:, 1].min()) / 12

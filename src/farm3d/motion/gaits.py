@@ -87,7 +87,7 @@ WALK = Gait(
 )
 TROT = Gait(
     period_s=0.70,
-    keys=25,
+    keys=33,
     touchdown={"rear_L": 0.0, "front_R": 0.0, "rear_R": 0.5, "front_L": 0.5},
     duty=0.44,
     reach=0.27,
@@ -106,7 +106,7 @@ TROT = Gait(
 )
 GALLOP = Gait(
     period_s=0.48,
-    keys=25,
+    keys=37,
     touchdown={"rear_L": 0.0, "rear_R": 0.10, "front_L": 0.34, "front_R": 0.48},
     duty=0.24,
     reach=0.33,

@@ -111,19 +111,23 @@ def _solve_neck(skeleton: Skeleton, muzzle_height: float) -> dict[str, float]:
     names = [name for name in _NECK if name in skeleton.names]
     if "head" not in names:
         return {}
-    bones = [skeleton.index(name) for name in names]
+    chain = [skeleton.index("head")]  # only the head's own ancestors matter here
+    while (parent := skeleton.parents[chain[0]]) >= 0:
+        chain.insert(0, parent)
+    names = [name for name in names if skeleton.index(name) in chain]
+    bones = [chain.index(skeleton.index(name)) for name in names]
+    parents = [i - 1 for i in range(len(chain))]
     habit, low, high, dear = (torch.tensor(column).double() for column in zip(*(_NECK[name] for name in names), strict=True))
     size = _skeleton_size(skeleton)
     feet = [skeleton.ends[leg.bones[2], 1] for leg in find_legs(skeleton)] or [skeleton.ends[:, 1].min()]
     goal = float(torch.stack([torch.as_tensor(y) for y in feet]).min()) + muzzle_height
-    frames = skeleton.rest_frames().double()
-    head = skeleton.index("head")
-    points = torch.stack([skeleton.starts[head], skeleton.ends[head]]).double()
+    frames = skeleton.rest_frames().double()[chain]
+    points = torch.stack([skeleton.starts[chain[-1]], skeleton.ends[chain[-1]]]).double()
 
     def residual(theta: Tensor) -> Tensor:
-        angles = torch.zeros(len(theta), len(skeleton.names), 3, dtype=torch.float64)
+        angles = torch.zeros(len(theta), len(chain), 3, dtype=torch.float64)
         angles[:, bones, 0] = theta
-        posed = bone_transforms(frames, skeleton.parents, angles)[:, head]
+        posed = bone_transforms(frames, parents, angles)[:, -1]
         start, end = ((posed[:, :3, :3] @ point) + posed[:, :3, 3] for point in points)
         pitch = torch.atan2(end[:, 1] - start[:, 1], end[:, 2] - start[:, 2])
         away = torch.atan2((pitch - _GRAZING_HEAD).sin(), (pitch - _GRAZING_HEAD).cos())
@@ -132,7 +136,7 @@ def _solve_neck(skeleton: Skeleton, muzzle_height: float) -> dict[str, float]:
 
     theta = habit.clone()
     nudge = 1e-5 * torch.eye(len(bones), dtype=torch.float64)
-    for _ in range(40):
+    for _ in range(25):
         all_at_once = residual(torch.cat([theta[None], theta + nudge]))
         value, jacobian = all_at_once[0], (all_at_once[1:] - all_at_once[0]).T / 1e-5
         step = torch.linalg.lstsq(jacobian.T @ jacobian + 1e-4 * torch.eye(len(bones)).double(), -(jacobian.T @ value)[:, None]).solution[:, 0]

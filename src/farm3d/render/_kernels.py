@@ -174,13 +174,18 @@ def rasterize_backward(clip, faces, height, width, face_id, grad_barycentric, gr
 
 
 @_compiled
-def interpolate_forward(attributes, faces, face_id, barycentric, image):
-    """Write interpolated ``attributes [V, C]`` into covered pixels of ``image [P, C or C + 1]``; a last extra channel becomes 1 there."""
+def interpolate_forward(attributes, faces, face_id, barycentric, fill, image):
+    """Write interpolated ``attributes [V, C]`` into covered pixels of ``image [P, C or C + 1]``; a last extra channel becomes 1 there.
+
+    ``fill``, of the image's channels, goes into the uncovered pixels; with length 0 they stay as they are.
+    """
     channels = attributes.shape[1]
     with_mask = image.shape[1] > channels
     for p in range(face_id.shape[0]):
         f = face_id[p]
         if f < 0:
+            for k in range(fill.shape[0]):
+                image[p, k] = fill[k]
             continue
         a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
         u0, u1, u2 = barycentric[p, 0], barycentric[p, 1], barycentric[p, 2]
@@ -249,7 +254,7 @@ def antialias_forward(image, depth, screen, faces, edges, edge_faces, edge_sides
     """
     signs = _orientations(screen, faces)
     best = np.full((height * width, 2), -1.0)  # per pixel: the pair with its right neighbour, the pair with its lower neighbour
-    best_edge = np.empty((height * width, 2), np.int32)
+    best_code = np.empty((height * width, 2), np.int64)
     touched = np.empty(256, np.int64)
     count = 0
     for e in range(edges.shape[0]):
@@ -271,44 +276,53 @@ def antialias_forward(image, depth, screen, faces, edges, edge_faces, edge_sides
         x0, y0, iw0 = screen[low, 0], screen[low, 1], screen[low, 2]
         dx, dy, diw = screen[high, 0] - x0, screen[high, 1] - y0, screen[high, 2] - iw0
         steep = abs(dy) >= abs(dx)
-        if steep:  # walk rows: the crossing moves along x
-            start, span, cross, slope, lines, length, to_next, to_line = y0, dy, x0, dx, height, width, 1, width
-            first_is_inside = inside * dy > 0
-        else:  # walk columns
-            start, span, cross, slope, lines, length, to_next, to_line = x0, dx, y0, dy, width, height, width, 1
-            first_is_inside = inside * dx < 0
-        if span == 0.0:
-            continue
-        end = start + span
-        line0 = max(int(math.ceil(min(start, end) - 0.5)), 0)
-        line1 = min(int(math.ceil(max(start, end) - 0.5)), lines)
-        for line in range(line0, line1):
-            t = (line + 0.5 - start) / span
-            position = cross + t * slope - 0.5
-            i = int(math.floor(position))
-            if i < 0 or i + 1 >= length:
+        for axis in range(2):
+            if axis == 0:  # walk rows: crossings of pixel pairs side by side
+                start, span, cross, slope, lines, length, to_next, to_line = y0, dy, x0, dx, height, width, 1, width
+                first_is_inside = inside * dy > 0
+            else:  # walk columns: crossings of pixel pairs one below the other
+                start, span, cross, slope, lines, length, to_next, to_line = x0, dx, y0, dy, width, height, width, 1
+                first_is_inside = inside * dx < 0
+            if span == 0.0:
                 continue
-            p = line * to_line + i * to_next
-            if first_is_inside:
-                p_in, p_out, s = p, p + to_next, position - i
-            else:
-                p_in, p_out, s = p + to_next, p, 1.0 - (position - i)
-            z_in, z_out = depth[p_in], depth[p_out]
-            if z_in == 0.0:
-                continue
-            if z_out != 0.0 and (z_in >= z_out or z_out * (iw0 + t * diw) <= 1.0 + DEPTH_TOLERANCE):
-                continue  # the neighbour lies in front of this edge: the edge is hidden, or it is an inner fold
-            axis = 0 if steep else 1
-            if best[p, axis] < 0.0:
-                if count == touched.shape[0]:
-                    larger = np.empty(2 * count, np.int64)
-                    larger[:count] = touched
-                    touched = larger
-                touched[count] = 2 * p + axis
-                count += 1
-            if s > best[p, axis]:  # keep the outermost
-                best[p, axis] = s
-                best_edge[p, axis] = 2 * e + (1 if first_is_inside else 0)
+            # Every crossing takes part in the choice of the outermost; it moves colour only if the edge lies mostly across the pair.
+            code = 4 * e + (2 if steep == (axis == 0) else 0) + (1 if first_is_inside else 0)
+            end = start + span
+            line0 = max(int(math.ceil(min(start, end) - 0.5)), 0)
+            line1 = min(int(math.ceil(max(start, end) - 0.5)), lines)
+            for line in range(line0, line1):
+                t = (line + 0.5 - start) / span
+                position = cross + t * slope - 0.5
+                i = int(math.floor(position))
+                if i < 0 or i + 1 >= length:
+                    continue
+                p = line * to_line + i * to_next
+                if first_is_inside:
+                    p_in, p_out, s = p, p + to_next, position - i
+                else:
+                    p_in, p_out, s = p + to_next, p, 1.0 - (position - i)
+                z_in, z_out = depth[p_in], depth[p_out]
+                if z_in == 0.0:
+                    continue
+                if z_out != 0.0 and (z_in >= z_out or z_out * (iw0 + t * diw) <= 1.0 + DEPTH_TOLERANCE):
+                    continue  # the neighbour lies in front of this edge: the edge is hidden, or it is an inner fold
+                if best[p, axis] < 0.0:
+                    if count == touched.shape[0]:
+                        larger = np.empty(2 * count, np.int64)
+                        larger[:count] = touched
+                        touched = larger
+                    touched[count] = 2 * p + axis
+                    count += 1
+                if s > best[p, axis]:  # keep the outermost
+                    best[p, axis] = s
+                    best_code[p, axis] = code
+    active = 0
+    for n in range(count):
+        p, axis = touched[n] // 2, touched[n] % 2
+        if best_code[p, axis] & 2:
+            touched[active] = touched[n]
+            active += 1
+    count = active
     channels = image.shape[1]
     pixels = np.empty((count, 2), np.int32)
     edge = np.empty(count, np.int32)
@@ -317,12 +331,12 @@ def antialias_forward(image, depth, screen, faces, edges, edge_faces, edge_sides
     difference = np.empty((count, channels), image.dtype)
     for n in range(count):
         p, axis = touched[n] // 2, touched[n] % 2
-        forward = best_edge[p, axis] % 2 == 1
+        forward = best_code[p, axis] & 1
         q = p + (1 if axis == 0 else width)
         p_in, p_out = (p, q) if forward else (q, p)
         pixels[n, 0] = p_in
         pixels[n, 1] = p_out
-        edge[n] = best_edge[p, axis] // 2
+        edge[n] = best_code[p, axis] // 4
         crossing[n] = best[p, axis]
         direction[n] = 2 * axis + (0 if forward else 1)
         for k in range(channels):

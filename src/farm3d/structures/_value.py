@@ -18,11 +18,7 @@ class Value:
         parts = []
         for field in dataclasses.fields(self):  # pyright: ignore[reportArgumentType]
             value = getattr(self, field.name)
-            if isinstance(value, Tensor):
-                value = f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)}"
-            elif isinstance(value, tuple) and len(value) > 6:
-                value = f"({value[0]!r}, … {len(value)} items)"
-            parts.append(f"{field.name}={value}")
+            parts.append(f"{field.name}={_short(value)}")
         return f"{type(self).__name__}({', '.join(parts)})"
 
     def replace(self, **changes: Any) -> Self:
@@ -34,8 +30,31 @@ class Value:
         changes: dict[str, Any] = {}
         for field in dataclasses.fields(self):  # pyright: ignore[reportArgumentType]
             value = getattr(self, field.name)
-            if isinstance(value, Value):
-                changes[field.name] = value.to(target)
-            elif isinstance(value, Tensor) and (not isinstance(target, torch.dtype) or value.is_floating_point()):
-                changes[field.name] = value.to(target)
+            moved = _moved(value, target)
+            if moved is not value:
+                changes[field.name] = moved
         return self.replace(**changes)
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)}"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{name}: {_short(item)}' for name, item in value.items())}}}"
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return f"{type(value).__name__}({', '.join(f'{name}={_short(item)}' for name, item in zip(value._fields, value, strict=True))})"
+    if isinstance(value, tuple) and len(value) > 6:
+        return f"({value[0]!r}, … {len(value)} items)"
+    return f"{value}"
+
+
+def _moved(value: Any, target: Any) -> Any:
+    if isinstance(value, Value):
+        return value.to(target)
+    if isinstance(value, Tensor):
+        return value.to(target) if not isinstance(target, torch.dtype) or value.is_floating_point() else value
+    if isinstance(value, dict):
+        return {name: _moved(item, target) for name, item in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(_moved(item, target) for item in value))
+    return value

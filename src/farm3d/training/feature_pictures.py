@@ -16,6 +16,7 @@ from torch.nn import functional
 from farm3d.barn.rigs import Rig, load_rig
 from farm3d.core.random import numpy_generator
 from farm3d.core.shapes import Float, Int, Tensor
+from farm3d.render.rasterize import interpolate, rasterize
 from farm3d.structures import Camera
 
 __all__ = ["LabelledPicture", "PictureMaker"]
@@ -159,16 +160,8 @@ def _normals(vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"]) -> Float
 
 def _draw(vertices: Tensor, faces: Tensor, attributes: Tensor, camera: Camera) -> tuple[Tensor, Tensor]:
     """Return interpolated attributes ``[H, W, C]`` and where the mesh covers the pixel centre ``[H, W]``."""
-    import sys
-
-    sys.path.insert(0, "/tmp/w/encoder")
-    from raster0 import raster
-
-    ids, bary = raster(camera.clip(vertices).double().numpy(), faces.numpy(), camera.width_px)
-    ids, bary = torch.from_numpy(ids).long(), torch.from_numpy(bary).float()
-    weights = torch.stack([1 - bary.sum(-1), bary[..., 0], bary[..., 1]], -1)
-    out = (attributes[faces[ids.clamp(min=0)]] * weights[..., None]).sum(-2)
-    return out, ids >= 0
+    fragments = rasterize(camera.clip(vertices)[None], faces, height_px=camera.height_px, width_px=camera.width_px)
+    return interpolate(attributes[None].contiguous(), fragments, faces)[0], fragments.face_id[0] >= 0
 
 
 def _smooth_noise(rng: np.random.Generator, cells: int, size: int) -> Tensor:

@@ -1,0 +1,114 @@
+"""Pictures in a row as a film: MP4 (H.264) through imageio-ffmpeg, animated GIF or WebP through Pillow. Whole or absent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from farm3d.core.errors import InputError, MissingPartError, OutputError
+from farm3d.core.files import whole_file
+from farm3d.core.shapes import Tensor
+
+__all__ = ["VIDEO_SUFFIXES", "write_turntable"]
+
+VIDEO_SUFFIXES = (".mp4", ".gif", ".webp")
+
+
+def write_turntable(frames: Iterable[np.ndarray | Tensor], path: Path, *, fps: float = 25.0) -> None:
+    """Write pictures as a film that loops well, by the suffix of ``path``: ``.mp4``, ``.gif`` or ``.webp``.
+
+    Args:
+        frames: at least one picture, all of one size: uint8 ``[H, W, 3]`` sRGB, or floating sRGB in [0, 1]. May be a generator;
+            it is asked for one frame at a time.
+        path: appears only when the film is whole.
+        fps: pictures a second.
+
+    Raises:
+        InputError: another suffix, no frames, frames of different sizes, or a rate that is not positive.
+        MissingPartError: MP4 without the extra ``video``.
+        OutputError: the file cannot be written.
+    """
+    path = Path(path)
+    kind = path.suffix.lower()
+    if kind not in VIDEO_SUFFIXES:
+        raise InputError(f"{path}: cannot write a film as {kind or 'a file without suffix'!r}", hint=f"use one of {', '.join(VIDEO_SUFFIXES)}")
+    if not 0 < fps <= 240:
+        raise InputError(f"{fps:g} frames a second: expected more than 0, at most 240")
+    if kind == ".mp4":
+        _require_ffmpeg()
+    pictures = _checked(frames, path)
+    first = next(pictures, None)
+    if first is None:
+        raise InputError(f"{path}: a film needs at least one frame")
+    with whole_file(path) as part:
+        if kind == ".mp4":
+            _write_mp4(first, pictures, part, fps)
+        else:
+            _write_animation(first, pictures, part, fps)
+
+
+def _require_ffmpeg() -> None:
+    try:
+        import imageio_ffmpeg
+
+        imageio_ffmpeg.get_ffmpeg_exe()
+    except (ImportError, RuntimeError) as error:
+        raise MissingPartError("writing MP4 films needs imageio-ffmpeg", hint="pip install 'farm3d[video]', or name the film .gif or .webp") from error
+
+
+def _checked(frames: Iterable[np.ndarray | Tensor], path: Path) -> Iterator[np.ndarray]:
+    """Yield contiguous uint8 pictures of one size."""
+    size: tuple[int, ...] | None = None
+    for number, frame in enumerate(frames):
+        picture = frame.detach().cpu().numpy() if isinstance(frame, torch.Tensor) else np.asarray(frame)
+        if picture.dtype != np.uint8:
+            picture = (np.nan_to_num(picture).clip(0, 1) * 255).round().astype(np.uint8)
+        if picture.ndim != 3 or picture.shape[2] != 3 or 0 in picture.shape or (size is not None and picture.shape != size):
+            raise InputError(f"{path}: frame {number} has shape {picture.shape}, expected {size or '[H, W, 3]'}")
+        size = picture.shape
+        yield np.ascontiguousarray(picture)
+
+
+def _write_mp4(first: np.ndarray, rest: Iterator[np.ndarray], part: Path, fps: float) -> None:
+    import imageio_ffmpeg
+
+    # yuv420p halves the colour resolution, so both sides must be even: repeat the last row or column.
+    def even(picture: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray(np.pad(picture, ((0, picture.shape[0] % 2), (0, picture.shape[1] % 2), (0, 0)), mode="edge"))
+
+    first = even(first)
+    writer = imageio_ffmpeg.write_frames(
+        str(part),
+        (first.shape[1], first.shape[0]),
+        fps=fps,
+        codec="libx264",
+        pix_fmt_out="yuv420p",
+        macro_block_size=1,
+        quality=None,
+        output_params=["-crf", "18", "-preset", "medium", "-movflags", "+faststart", "-fflags", "+bitexact", "-map_metadata", "-1"],
+        ffmpeg_log_level="error",
+    )
+    try:
+        writer.send(None)
+        writer.send(first)
+        for picture in rest:
+            writer.send(even(picture))
+        writer.close()
+    except OSError as error:
+        raise OutputError(f"{part.parent}: ffmpeg could not write the film: {str(error).splitlines()[0]}", hint="free some space or choose another --out folder") from error
+    finally:
+        writer.close()
+    if part.stat().st_size == 0:
+        raise OutputError(f"{part.parent}: ffmpeg wrote an empty film", hint="free some space, or name the film .gif or .webp")
+
+
+def _write_animation(first: np.ndarray, rest: Iterator[np.ndarray], part: Path, fps: float) -> None:
+    from PIL import Image
+
+    options: dict[str, object] = {"save_all": True, "duration": round(1000 / fps), "loop": 0}
+    if part.suffix.lower() == ".webp":
+        options |= {"quality": 85, "method": 4}
+    Image.fromarray(first).save(part, append_images=(Image.fromarray(picture) for picture in rest), **options)
