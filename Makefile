@@ -53,7 +53,12 @@ format: $(VENV)/dev.stamp ## let ruff format and mend what it can
 test: $(VENV)/dev.stamp ## the quick tests (no network, no GPU needed)
 	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m 'not slow'
 
-test-all: $(VENV)/dev.stamp ## every test, slow ones and outside judges too
+$(VENV)/judges.stamp: $(VENV)/dev.stamp
+	@echo "installing Blender as a Python package, a judge of our files (Python 3.11 only)"
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[judges]'
+	@touch $@
+
+test-all: $(VENV)/judges.stamp ## every test, slow ones and outside judges too
 	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
 
 bench: $(VENV)/dev.stamp ## time the renderer against its peers (writes benchmarks/results)

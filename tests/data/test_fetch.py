@@ -94,16 +94,12 @@ def test_damaged_archives_never_give_the_model(tmp_path: Path) -> None:
             target.unlink()
 
 
-def test_a_full_disk_leaves_nothing(tmp_path: Path, full_disk: None) -> None:
-    archive = tmp_path / "a.tgz"
-    payload = io.BytesIO()
-    assert payload is not None
-    import resource
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    return write_archive(tmp_path / "a.tgz")
 
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limits[1], limits[1]))
-    write_archive(archive)
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+def test_a_full_disk_leaves_nothing(tmp_path: Path, archive: Path, full_disk: None) -> None:
     with pytest.raises(OutputError):
         join_chunks(archive, MODEL, tmp_path / "models" / MODEL.file_name)
     assert list((tmp_path / "models").iterdir()) == []

@@ -10,7 +10,7 @@ import base64
 import json
 import sys
 
-import bpy
+import bpy  # pyright: ignore[reportMissingImports]
 import numpy as np
 
 
@@ -35,7 +35,9 @@ def judge(job):
         "skinned_meshes": len(meshes),
         "bones": [bone.name for bone in armatures[0].data.bones],
         "actions": sorted(action.name for action in bpy.data.actions),
-        "images": [{"name": image.name, "size": list(image.size), "colorspace": image.colorspace_settings.name} for image in bpy.data.images],
+        "images": [
+            {"name": image.name, "size": list(image.size), "colorspace": image.colorspace_settings.name} for image in bpy.data.images
+        ],
         "lights": [light.type for light in bpy.data.lights],
         "moments": [],
     }
@@ -45,7 +47,9 @@ def judge(job):
         track.mute = True
     for moment in job.get("moments", []):
         # Blender names an action "walk" or, with several objects, "walk_horse".
-        action = next(action for action in bpy.data.actions if action.name == moment["clip"] or action.name.startswith(moment["clip"] + "_"))
+        action = next(
+            action for action in bpy.data.actions if action.name == moment["clip"] or action.name.startswith(moment["clip"] + "_")
+        )
         data.action = action
         data.action_slot = action.slots[0]
         frame = moment["time_s"] * scene.render.fps / scene.render.fps_base

@@ -72,7 +72,9 @@ def _run_node(script: str, order: Any, *, timeout_s: float) -> Any:
     node, folder = node_folder()
     with tempfile.TemporaryDirectory() as work:
         out = Path(work) / "report.json"
-        done = subprocess.run([*node, str(folder / script), str(out)], input=json.dumps(order), capture_output=True, text=True, timeout=timeout_s)
+        done = subprocess.run(
+            [*node, str(folder / script), str(out)], input=json.dumps(order), capture_output=True, text=True, timeout=timeout_s
+        )
         assert done.returncode == 0, f"{script} failed: {done.stderr.strip()[-2000:]}"
         return json.loads(out.read_text())
 
@@ -101,7 +103,10 @@ def three_reports(jobs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         For each job: ``meshes`` (three's class names), ``bones``, ``clips``, ``texture``, ``lights``, ``complaints`` of the console,
         ``rest`` and ``moments[i]["vertices"]`` as float32 ``[V, 3]`` in metres, file order.
     """
-    plain = [{**job, "path": str(Path(job["path"]).resolve()), "screenshot": str(job["screenshot"]) if job.get("screenshot") else None} for job in jobs]
+    plain = [
+        {**job, "path": str(Path(job["path"]).resolve()), "screenshot": str(job["screenshot"]) if job.get("screenshot") else None}
+        for job in jobs
+    ]
     reports = _run_node("three_judge.mjs", {"chromium": chromium_path(), "jobs": plain}, timeout_s=300)
     for report in reports:
         report["rest"] = _floats(report["rest"])
@@ -124,7 +129,9 @@ def blender_reports(jobs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     python = os.environ.get("FARM3D_BLENDER_PYTHON")
     if not python:
         if importlib.util.find_spec("bpy") is None:
-            pytest.skip("no Blender: the package bpy 5.0.1 is not installed (pip install 'farm3d[judges]'), FARM3D_BLENDER_PYTHON is not set")
+            pytest.skip(
+                "no Blender: the package bpy 5.0.1 is not installed (pip install 'farm3d[judges]'), FARM3D_BLENDER_PYTHON is not set"
+            )
         python = sys.executable
     with tempfile.TemporaryDirectory() as work:
         order, out = Path(work) / "order.json", Path(work) / "report.json"

@@ -1,15 +1,16 @@
 """Poses between keys are what a glTF player shows."""
 
+import itertools
 import math
 
 import pytest
 import torch
+from tests.testing.animals import quadruped
 
 from farm3d.geometry.rotations import euler_to_matrix
 from farm3d.geometry.skinning import linear_blend_skinning
 from farm3d.motion.animate import pose_at, posed_vertices
 from farm3d.motion.clips import Clip, make_clip
-from tests.testing.animals import quadruped
 
 
 def _two_key_clip(start: torch.Tensor, end: torch.Tensor) -> Clip:
@@ -29,7 +30,7 @@ def test_keys_are_hit_exactly() -> None:
 def test_turns_at_even_speed_along_the_shorter_arc() -> None:
     clip = _two_key_clip(torch.tensor([0.3, -0.2, 0.1]), torch.tensor([-0.9, 0.5, 1.3]))
     turns = [euler_to_matrix(pose_at(clip, t)[0])[0] for t in torch.linspace(0, 1, 9).tolist()]
-    steps = [torch.acos(((torch.trace(b @ a.T) - 1) / 2).clamp(-1, 1)) for a, b in zip(turns, turns[1:], strict=False)]
+    steps = [torch.acos(((torch.trace(b @ a.T) - 1) / 2).clamp(-1, 1)) for a, b in itertools.pairwise(turns)]
     whole = torch.acos((torch.trace(turns[-1] @ turns[0].T) - 1) / 2)
     assert torch.allclose(torch.stack(steps), whole / 8, atol=1e-3)
     assert float(pose_at(clip, 0.25)[1][1]) == pytest.approx(0.25)

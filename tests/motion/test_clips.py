@@ -4,6 +4,7 @@ import functools
 
 import pytest
 import torch
+from tests.testing.animals import GROUND, quadruped, quadruped_skeleton
 
 from farm3d.core.errors import InputError
 from farm3d.export.glb import glb_transform
@@ -11,7 +12,6 @@ from farm3d.motion.animate import posed_vertices
 from farm3d.motion.clips import CLIP_NAMES, Clip, ground, input_pose_clip, make_clip, make_clips
 from farm3d.motion.gaits import GALLOP, TROT, WALK
 from farm3d.structures import Animal, Skeleton
-from tests.testing.animals import GROUND, quadruped, quadruped_skeleton
 
 _SAMPLES = 96
 
@@ -209,5 +209,5 @@ def test_ground_puts_a_sunken_clip_back() -> None:
 
 
 def test_unknown_clip_is_refused_with_the_nearest_name() -> None:
-    with pytest.raises(InputError, match="'walc'.*did you mean 'walk'"):
+    with pytest.raises(InputError, match=r"'walc'.*did you mean 'walk'"):
         make_clip("walc", quadruped_skeleton())

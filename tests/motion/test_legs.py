@@ -2,10 +2,10 @@
 
 import pytest
 import torch
+from tests.testing.animals import quadruped_skeleton
 
 from farm3d.motion.legs import bump, find_legs, leg_reach, solve_legs
 from farm3d.structures import Skeleton
-from tests.testing.animals import quadruped_skeleton
 
 
 def _feet_of(skeleton: Skeleton, angles: torch.Tensor, root: torch.Tensor) -> dict[str, torch.Tensor]:

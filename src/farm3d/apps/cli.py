@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -73,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except SystemExit as stop:  # help and usage errors
-        return stop.code if isinstance(stop.code, int) else 2
+        return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 2
     except Farm3DError as error:
         if debug:
             traceback.print_exc()
@@ -136,9 +137,9 @@ def _shortened(box: str) -> str:
     sections: list[list[str]] = [[]]
     for line in box.splitlines()[1:]:  # the first line is the frame with its title
         text = line.strip("│╰╯").rstrip()
-        if text.strip(" ─") == "":
+        if text.strip(" ─-") == "":  # "-" and one more blank where the terminal knows only ASCII
             sections.append([])
-        elif text.startswith("     -") or not text.startswith("     "):  # indented otherwise: help texts
+        elif re.match(r" {0,2}\S| {5,6}-", text):  # indented otherwise: help texts
             sections[-1].append(text.strip())
     told = [" ".join(lines) for lines in sections if lines and not lines[0].startswith(("For full helptext", "Argument helptext"))]
     return ". ".join(sentence.rstrip(".") for sentence in told)

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 
+from farm3d.apps.models import shipped_models
 from farm3d.apps.options import DoctorOptions
 from farm3d.core.files import sha256_of
 from farm3d.core.version import __version__
@@ -87,8 +88,9 @@ def _extras() -> Iterator[tuple[str, str, str]]:
 def _models() -> Iterator[tuple[str, str, str]]:
     root = Path(str(resources.files("farm3d").joinpath("weights")))
     folders = sorted(path.parent for path in root.glob("*/manifest.json"))
-    if not folders:
-        yield "BAD", "models", "none shipped with this installation; reinstall farm3d"
+    categories = [folder.name for folder, manifest in shipped_models() if manifest["kind"] == "PriorConfig"]
+    if not categories:
+        yield "BAD", "categories", "none shipped with this installation; reinstall farm3d"
     for folder in folders:
         wrong = _first_damage(folder)
         yield (
@@ -190,7 +192,7 @@ def _licence_of(meta: importlib.metadata.PackageMetadata) -> str:
     lines = [line for line in meta.get_all("Classifier") or [] if line and line.startswith("License :: ")]
     classifiers = [line.split(" :: ")[-1] for line in lines if line.count("::") > 1]
     if classifiers:
-        return " AND ".join(_CLASSIFIERS.get(name, name) for name in classifiers)
+        return " AND ".join(str(_CLASSIFIERS.get(name, name)) for name in classifiers)
     words = meta["License"].split("\n") if "License" in meta else []
     return next((line.strip()[:60] for line in words if line.strip()), "")
 

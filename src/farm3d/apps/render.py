@@ -5,8 +5,7 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from farm3d.apps.options import RenderOptions
@@ -15,14 +14,13 @@ from farm3d.core.files import write_whole
 
 if TYPE_CHECKING:
     import numpy as np
-    from torch import Tensor
 
     from farm3d.export.glb_reader import RiggedModel
     from farm3d.structures import Light
 
 __all__ = ["render"]
 
-_VIEWS = {"front": (0, 0), "left": (90, 0), "side": (90, 0), "right": (-90, 0), "back": (180, 0), "top": (90, 90)}  # azimuth, elevation in degrees
+_VIEWS = {"front": (0, 0), "left": (90, 0), "side": (90, 0), "right": (-90, 0), "back": (180, 0), "top": (90, 90)}
 _FILMS = (".mp4", ".gif", ".webp")
 _FPS = 25
 _TURN_S = 4.0
@@ -54,7 +52,7 @@ def render(options: RenderOptions) -> int:
 
     light, paper = _light(options.light), _colour(options.background)
     model = read_glb(options.file)
-    duration_s = model.clip(options.clip).duration_s if moving else 0.0
+    duration_s = 0.0 if options.clip == "rest" else model.clip(options.clip).duration_s
     stage = _Stage(model, light=light, size_px=options.size_px, clip=options.clip, times_s=[duration_s * i / 12 for i in range(13)])
     if not film:
         write_whole(options.out, _png(stage.draw(options.time or 0.0, view, paper), transparent=paper is None))
@@ -159,16 +157,18 @@ def _light(text: str | None) -> Light:
 
 def _colour(text: str) -> tuple[float, float, float] | None:
     """Return a colour as linear RGB, or None for a transparent background."""
+    import torch
     from PIL import ImageColor
+
+    from farm3d.model.appearance import linear_from_srgb
 
     if text == "none":
         return None
     try:
-        encoded = [value / 255 for value in ImageColor.getrgb(text)[:3]]
+        encoded = ImageColor.getrgb(text)[:3]
     except ValueError as error:
         raise InputError(f"--background {text!r}: no such colour", hint="give a name such as white, #rrggbb, or none") from error
-    linear: Callable[[float], float] = lambda s: s / 12.92 if s <= 0.04045 else ((s + 0.055) / 1.055) ** 2.4  # noqa: E731
-    red, green, blue = map(linear, encoded)
+    red, green, blue = linear_from_srgb(torch.tensor(encoded) / 255).tolist()
     return red, green, blue
 
 

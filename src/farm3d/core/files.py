@@ -40,7 +40,9 @@ def whole_file(path: Path) -> Iterator[Path]:
         part.chmod(0o666 & ~umask)
         os.replace(part, path)
     except OSError as error:
-        raise OutputError(f"{path}: cannot write: {error.strerror or error}", hint="free some space or choose another --out folder") from error
+        raise OutputError(
+            f"{path}: cannot write: {error.strerror or error}", hint="free some space or choose another --out folder"
+        ) from error
     finally:
         part.unlink(missing_ok=True)
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -30,4 +30,4 @@ def checked(function: _Callable) -> _Callable:
     from beartype import beartype
     from jaxtyping import jaxtyped
 
-    return jaxtyped(function, typechecker=beartype)
+    return cast(_Callable, jaxtyped(function, typechecker=beartype))

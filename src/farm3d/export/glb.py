@@ -40,7 +40,9 @@ def glb_transform(animal: Animal) -> Float[Tensor, "4 4"]:
     height = animal.rest.vertices[..., 1].double()
     low, high = float(height.min()), float(height.max())
     if not (math.isfinite(low) and math.isfinite(high) and high > low and animal.height_m > 0 and math.isfinite(animal.height_m)):
-        raise OutputError(f"an animal {high - low:g} units and {animal.height_m:g} m tall cannot be exported", hint="give a positive --height-m")
+        raise OutputError(
+            f"an animal {high - low:g} units and {animal.height_m:g} m tall cannot be exported", hint="give a positive --height-m"
+        )
     scale = animal.height_m / (high - low)
     matrix = torch.diag(torch.tensor([scale, scale, scale, 1.0], dtype=torch.float64))
     matrix[1, 3] = -scale * low
@@ -107,13 +109,16 @@ def glb_bytes(
     """
     buffer = _Buffer()
     gltf = _skinned_mesh(animal, buffer)
-    gltf["images"] = [{"bufferView": buffer.view(_texture(animal.albedo, texture_px, texture_format)), "mimeType": f"image/{texture_format}"}]
+    gltf["images"] = [
+        {"bufferView": buffer.view(_texture(animal.albedo, texture_px, texture_format)), "mimeType": f"image/{texture_format}"}
+    ]
     joints: list[int] = gltf["skins"][0]["joints"]
     scale = float(glb_transform(animal)[0, 0])
     rest = np.array([gltf["nodes"][joint]["rotation"] for joint in joints])
     root_place = np.array(gltf["nodes"][joints[0]]["translation"])
     gltf["animations"] = [
-        _animation(clip, joints, buffer, rest=rest, root_place=root_place, scale=scale) for clip in (make_clips(animal) if clips is None else clips)
+        _animation(clip, joints, buffer, rest=rest, root_place=root_place, scale=scale)
+        for clip in (make_clips(animal) if clips is None else clips)
     ]
     if not gltf["animations"]:
         del gltf["animations"]
@@ -147,7 +152,9 @@ class _Buffer:
     def accessor(self, values: np.ndarray, kind: str, *, target: int | None = None, bounds: bool = False) -> int:
         component = {"f": _FLOAT, "B": _U8, "H": _U16, "I": _U32}[values.dtype.char]
         if component == _FLOAT and not np.isfinite(values).all():
-            raise OutputError("the animal holds values that are not finite (NaN or infinity)", hint="this is a fault of the fit: please report it")
+            raise OutputError(
+                "the animal holds values that are not finite (NaN or infinity)", hint="this is a fault of the fit: please report it"
+            )
         entry: dict[str, Any] = {
             "bufferView": self.view(np.ascontiguousarray(values).astype(values.dtype.newbyteorder("<")).tobytes(), target=target),
             "componentType": component,
@@ -221,7 +228,11 @@ def _skinned_mesh(animal: Animal, buffer: _Buffer) -> dict[str, Any]:
     }
     generator = f"farm3d {__version__}"
     return {
-        "asset": {"version": "2.0", "generator": generator, "extras": {"farm3d": {"category": animal.category, "height_m": animal.height_m}}},
+        "asset": {
+            "version": "2.0",
+            "generator": generator,
+            "extras": {"farm3d": {"category": animal.category, "height_m": animal.height_m}},
+        },
         "scene": 0,
         "scenes": [{"name": name, "nodes": [0, 1]}],
         "nodes": nodes,
@@ -335,7 +346,9 @@ def _pack(gltf: dict[str, Any], buffer: _Buffer) -> bytes:
     try:
         text = json.dumps(gltf, allow_nan=False, separators=(",", ":")).encode()
     except ValueError as error:
-        raise OutputError("the animal holds values that are not finite (NaN or infinity)", hint="this is a fault of the fit: please report it") from error
+        raise OutputError(
+            "the animal holds values that are not finite (NaN or infinity)", hint="this is a fault of the fit: please report it"
+        ) from error
     text += b" " * (-len(text) % 4)
     chunks = struct.pack("<II", len(text), 0x4E4F534A) + text + struct.pack("<II", len(binary), 0x004E4942) + binary
     return struct.pack("<III", 0x46546C67, 2, 12 + len(chunks)) + chunks
@@ -377,5 +390,7 @@ def write_sidecar(animal: Animal, path: Path, *, extra: Mapping[str, Any]) -> No
     try:
         text = json.dumps(document, allow_nan=False, indent=2, ensure_ascii=False)
     except ValueError as error:
-        raise OutputError(f"{path}: a value is not finite (NaN or infinity)", hint="this is a fault of the fit: please report it") from error
+        raise OutputError(
+            f"{path}: a value is not finite (NaN or infinity)", hint="this is a fault of the fit: please report it"
+        ) from error
     write_whole(Path(path), text + "\n")

@@ -213,7 +213,12 @@ class _Reader:
         accessor = self._item("accessors", index)
         component, count = (self._get(accessor, key, int, "accessor") for key in ("componentType", "count"))
         code, size = _COMPONENTS.get(component, ("", 0))
-        if self._get(accessor, "type", str, "accessor") != kind or not code or code not in components or {"sparse", "byteOffset"} & accessor.keys():
+        if (
+            self._get(accessor, "type", str, "accessor") != kind
+            or not code
+            or code not in components
+            or {"sparse", "byteOffset"} & accessor.keys()
+        ):
             self._fail("an accessor of another kind than we write")
         data = self._view(self._get(accessor, "bufferView", int, "accessor"))
         if count < 1 or count > 3 * _MAX_VERTICES * 4 or count * size * _WIDTHS[kind] != len(data):
@@ -321,7 +326,12 @@ class _Reader:
             sampler = self._get(samplers, self._get(channel, "sampler", int, "channel"), dict, "samplers")
             target = self._get(channel, "target", dict, "channel")
             joint, path = number.get(self._get(target, "node", int, "target"), -1), self._get(target, "path", str, "target")
-            if joint < 0 or sampler.get("interpolation", "LINEAR") != "LINEAR" or path not in ("rotation", "translation") or (path == "translation" and joint):
+            if (
+                joint < 0
+                or sampler.get("interpolation", "LINEAR") != "LINEAR"
+                or path not in ("rotation", "translation")
+                or (path == "translation" and joint)
+            ):
                 self._fail(f"clip {name!r} moves something that ours do not")
             keys = self._accessor(self._get(sampler, "input", int, "sampler"), kind="SCALAR", components="f")[:, 0]
             kind = "VEC4" if path == "rotation" else "VEC3"
@@ -338,7 +348,11 @@ class _Reader:
         if times is None:
             self._fail(f"clip {name!r} is empty")
         every = np.stack(
-            [rotations[joint] if joint in rotations else np.repeat(rest_rotations[joint][None], len(times), 0) for joint in range(len(nodes))], 1
+            [
+                rotations[joint] if joint in rotations else np.repeat(rest_rotations[joint][None], len(times), 0)
+                for joint in range(len(nodes))
+            ],
+            1,
         )
         root = np.repeat(rest_places[:1], len(times), 0) if root is None else root
         return ModelClip(name, torch.from_numpy(times.copy()), torch.from_numpy(every), torch.from_numpy(root.copy()))

@@ -71,7 +71,12 @@ def contact_sheet(result: Reconstruction, photo_rgb: np.ndarray) -> bytes:
     first = result.hypotheses[0].azimuth_deg
     light = _light((0.35, 0.75, 0.55), *_EVEN_LIGHT)
     # Views relative to the photograph's: the sides that it does not show are the ones worth looking at.
-    for name, turn, elevation in (("55° to the side", 55, 12), ("-55° to the side", -55, 12), ("from behind it", 180, 12), ("from above", 35, 55)):
+    for name, turn, elevation in (
+        ("55° to the side", 55, 12),
+        ("-55° to the side", -55, 12),
+        ("from behind it", 180, 12),
+        ("from above", 35, 55),
+    ):
         panels.append((name, draw_animal(animal, posed, _view(posed, first + turn, elevation), light)))
     panels.append(("relit from the right, low", draw_animal(animal, posed, own, _light((0.9, 0.25, 0.35), 0.12, 1.1))))
     clips = {clip.name: clip for clip in make_clips(animal)}

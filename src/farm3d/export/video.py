@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,7 +36,9 @@ def write_turntable(frames: Iterable[np.ndarray | Tensor], path: Path, *, fps: f
     path = Path(path)
     kind = path.suffix.lower()
     if kind not in VIDEO_SUFFIXES:
-        raise InputError(f"{path}: cannot write a film as {kind or 'a file without suffix'!r}", hint=f"use one of {', '.join(VIDEO_SUFFIXES)}")
+        raise InputError(
+            f"{path}: cannot write a film as {kind or 'a file without suffix'!r}", hint=f"use one of {', '.join(VIDEO_SUFFIXES)}"
+        )
     if not 0 < fps <= 240:
         raise InputError(f"{fps:g} frames a second: expected more than 0, at most 240")
     if kind == ".mp4":
@@ -56,7 +60,9 @@ def _require_ffmpeg() -> None:
 
         imageio_ffmpeg.get_ffmpeg_exe()
     except (ImportError, RuntimeError) as error:
-        raise MissingPartError("writing MP4 films needs imageio-ffmpeg", hint="pip install 'farm3d[video]', or name the film .gif or .webp") from error
+        raise MissingPartError(
+            "writing MP4 films needs imageio-ffmpeg", hint="pip install 'farm3d[video]', or name the film .gif or .webp"
+        ) from error
 
 
 def _checked(frames: Iterable[np.ndarray | Tensor], path: Path) -> Iterator[np.ndarray]:
@@ -83,11 +89,11 @@ def _write_mp4(first: np.ndarray, rest: Iterator[np.ndarray], part: Path, fps: f
     writer = imageio_ffmpeg.write_frames(
         str(part),
         (first.shape[1], first.shape[0]),
-        fps=fps,
+        fps=fps,  # pyright: ignore[reportArgumentType] -- ffmpeg takes fractions
         codec="libx264",
         pix_fmt_out="yuv420p",
         macro_block_size=1,
-        quality=None,
+        quality=None,  # pyright: ignore[reportArgumentType] -- None leaves it to -crf
         output_params=["-crf", "18", "-preset", "medium", "-movflags", "+faststart", "-fflags", "+bitexact", "-map_metadata", "-1"],
         ffmpeg_log_level="error",
     )
@@ -98,17 +104,38 @@ def _write_mp4(first: np.ndarray, rest: Iterator[np.ndarray], part: Path, fps: f
             writer.send(even(picture))
         writer.close()
     except OSError as error:
-        raise OutputError(f"{part.parent}: ffmpeg could not write the film: {str(error).splitlines()[0]}", hint="free some space or choose another --out folder") from error
+        raise OutputError(
+            f"{part.parent}: ffmpeg could not write the film: {str(error).splitlines()[0]}",
+            hint="free some space or choose another --out folder",
+        ) from error
     finally:
         writer.close()
-    if part.stat().st_size == 0:
-        raise OutputError(f"{part.parent}: ffmpeg wrote an empty film", hint="free some space, or name the film .gif or .webp")
+    if not _is_whole_mp4(part):  # ffmpeg's own failure to finish reaches nobody: the pipe closes all the same
+        raise OutputError(
+            f"{part.parent}: ffmpeg could not finish the film (is the disk full?)", hint="free some space or choose another --out folder"
+        )
+
+
+def _is_whole_mp4(path: Path) -> bool:
+    """Whether the top-level boxes, index (moov) and pictures (mdat) among them, fill the file exactly."""
+    size, place, kinds = path.stat().st_size, 0, set()
+    with path.open("rb") as file:
+        while place + 8 <= size:
+            file.seek(place)
+            length, kind = struct.unpack(">I4s", file.read(8))
+            if length == 1:
+                length = int.from_bytes(file.read(8), "big")
+            if length < 8:
+                return False
+            kinds.add(kind)
+            place += length
+    return place == size and {b"moov", b"mdat"} <= kinds
 
 
 def _write_animation(first: np.ndarray, rest: Iterator[np.ndarray], part: Path, fps: float) -> None:
     from PIL import Image
 
-    options: dict[str, object] = {"save_all": True, "duration": round(1000 / fps), "loop": 0}
+    options: dict[str, Any] = {"save_all": True, "duration": round(1000 / fps), "loop": 0}
     if part.suffix.lower() == ".webp":
         options |= {"quality": 85, "method": 4}
     Image.fromarray(first).save(part, append_images=(Image.fromarray(picture) for picture in rest), **options)

@@ -78,6 +78,8 @@ def find_quadruped_bones(
     body_ends = np.array(ends)
     # The right legs copy the left legs' choice of body bone (section 2.5, step 5).
     owners = {side: int(np.abs(body_ends[:, 2] - feet[side][2]).argmin()) for side in (0, 1)}
+    if centred:
+        owners[0] = 0  # forelegs hang on spine_01: on a neck bone they would swing with every nod, and no head could reach the ground
     for side, prefix in enumerate(LEG_NAMES):
         owner = owners[{0: 0, 1: 1, 2: 1, 3: 0}[side]]
         line = np.stack([feet[side], body_ends[owner]])

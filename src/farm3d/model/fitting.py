@@ -85,15 +85,24 @@ class Fit(NamedTuple):
 
 def stages(options: FitOptions) -> tuple[Stage, ...]:
     """Return the table of rounds."""
-    look = Weights(pose=0.002, proportion=0.006, modes=0.01)
-    chosen = Weights()
-    final = Weights(feature=0.15, colour=0.0)
+    look = Weights(feature=0.6, pose=0.002, proportion=0.006, modes=0.01)
+    chosen = Weights(feature=0.6)
+    final = Weights(feature=0.3)
     return (
-        Stage("views", 64, 45, 0.035, 3, 0.3, look),
+        Stage("views", 64, 45, 0.035, 2, 0.3, look),
         Stage("poses", 64, 50, 0.03, 1, 0.5, chosen),
         Stage("shape", 128, options.refine_steps, 0.02, 1, 0.5, final),
     )
 
+
+# Start poses that the second round tries from each surviving view: flexion (x) in radians by bone prefix. A leg that has settled on
+# its neighbour's outline, or a head that has grown to reach the grass, does not find back by gradient.
+_VARIANTS: tuple[tuple[tuple[str, float], ...], ...] = (
+    (),
+    (("neck_", 0.7), ("head", 0.2)),
+    (("leg_front_L_01", 0.45), ("leg_front_R_01", -0.45), ("leg_rear_L_01", -0.4), ("leg_rear_R_01", 0.4)),
+    (("leg_front_L_01", -0.45), ("leg_front_R_01", 0.45), ("leg_rear_L_01", 0.4), ("leg_rear_R_01", -0.4)),
+)
 
 # Step size of each parameter relative to the stage's: canonical units and radians differ in scale.
 _RATES = {
@@ -139,7 +148,6 @@ def fit(
     starts = starts + math.pi / options.hypotheses + math.radians(4) * (2 * jitter - 1)
     parameters = Parameters.start(prior, starts.to(crop.mask))
     parameters = _placed(prior, parameters, target_of(crop, size_px=64))
-    origin = starts
     done = 0
     records: list[Hypothesis] = []
     for stage in table:
@@ -148,10 +156,23 @@ def fit(
         done += stage.steps
         order = terms.fit.argsort()
         if not records:
-            records = _table(origin, parameters, terms, order)
-        keep = order[: stage.survivors]
-        parameters, origin = parameters.pick(keep), origin[keep]
+            records = _table(starts, parameters, terms, order)
+        parameters = parameters.pick(order[: stage.survivors])
+        if stage.name == "views":
+            parameters = _with_variants(prior, parameters)
     return Fit(parameters, posed, terms, tuple(records))
+
+
+def _with_variants(prior: CategoryPrior, parameters: Parameters) -> Parameters:
+    """Repeat each hypothesis in the start poses of ``_VARIANTS``."""
+    rows = torch.arange(len(parameters.azimuth)).repeat_interleave(len(_VARIANTS))
+    spread = parameters.pick(rows)
+    for row in range(len(rows)):
+        for prefix, flexion in _VARIANTS[row % len(_VARIANTS)]:
+            for k, name in enumerate(prior.skeleton.names):
+                if name.startswith(prefix):
+                    spread.angles[row, k, 0] = flexion
+    return spread
 
 
 def _table(origin: Tensor, parameters: Parameters, terms: Terms, order: Tensor) -> list[Hypothesis]:

@@ -9,7 +9,6 @@ import torch
 
 from farm3d.core.errors import InputError
 from farm3d.core.shapes import Float, Tensor, checked
-from farm3d.geometry.skinning import linear_blend_skinning
 from farm3d.motion.gaits import GALLOP, TROT, WALK, gait_curves
 from farm3d.motion.stand import graze_curves, idle_curves
 from farm3d.structures import Animal, Mesh, Skeleton
@@ -99,17 +98,17 @@ def ground(clip: Clip, rest: Mesh, *, skin_weights: Float[Tensor, "V K"], skelet
     That is the height of the lowest vertex at rest, plus the clip's ``lift``: feet neither sink nor float, and a gallop keeps its
     suspension.
     """
-    lowest = _posed(clip, rest, skin_weights, skeleton)[..., 1].amin(-1)
+    lowest = _heights(clip, rest, skin_weights, skeleton).amin(-1)
     offset = clip.root_offset.clone()
     offset[:, 1] += rest.vertices[:, 1].min().cpu() + clip.lift - lowest
     offset[-1] = offset[0]
     return clip.replace(root_offset=offset)
 
 
-def _posed(clip: Clip, rest: Mesh, skin_weights: Tensor, skeleton: Skeleton) -> Tensor:
-    """Return the vertices at every key, ``[T, V, 3]``, on the CPU."""
-    transforms = skeleton.to("cpu").transforms(clip.angles)
-    return linear_blend_skinning(rest.vertices.cpu(), skin_weights.cpu(), transforms) + clip.root_offset[:, None]
+def _heights(clip: Clip, rest: Mesh, skin_weights: Tensor, skeleton: Skeleton) -> Tensor:
+    """Return the height of every skinned vertex at every key, ``[T, V]``, on the CPU: the y row of linear blend skinning."""
+    rows = skin_weights.cpu() @ skeleton.to("cpu").transforms(clip.angles)[:, :, 1]
+    return torch.einsum("tvi,vi->tv", rows[..., :3], rest.vertices.cpu()) + rows[..., 3] + clip.root_offset[:, 1:2]
 
 
 def make_clips(animal: Animal) -> tuple[Clip, ...]:
@@ -137,7 +136,8 @@ def _graze(animal: Animal) -> Clip:
     of_legs = weights[:, legs].sum(-1) > 0.5 if legs else ~of_head
     height = _muzzle_height(skeleton)
     for _ in range(2):
-        poses = _posed(clip, animal.rest, weights, skeleton)[..., 1]
+        few = clip.replace(times_s=clip.times_s[::4], angles=clip.angles[::4], root_offset=clip.root_offset[::4], lift=clip.lift[::4])
+        poses = _heights(few, animal.rest, weights, skeleton)
         gap = poses[:, of_head].min() - (poses[:, of_legs].min() if of_legs.any() else places[:, 1].min())
         height += _MUZZLE_GAP * float(places[:, 1].max() - places[:, 1].min()) - float(gap)
         clip = make_clip("graze", skeleton, muzzle_height=height)

@@ -73,8 +73,8 @@ WALK = Gait(
     touchdown={"rear_L": 0.0, "front_L": 0.25, "rear_R": 0.5, "front_R": 0.75},
     duty=0.63,
     reach=0.27,
-    lift=(0.10, 0.07),
-    fold_front=(0.0, -0.45, 0.95),
+    lift=(0.085, 0.06),
+    fold_front=(0.0, -0.40, 0.75),
     fold_rear=(-0.25, 0.55, -0.60),
     centre=(0.02, 0.02),
     bob=0.008,
@@ -122,12 +122,16 @@ GALLOP = Gait(
     nod_beats=1,
     nod_phase=0.58,
     neck=0.28,
-    pitch=0.07,
+    pitch=0.055,
     pitch_phase=0.62,
     arch=0.28,
     arch_phase=0.90,
     tail=(0.45, 0.03),
 )
+
+
+# Standing feet may be behind or ahead of the hip (a cow's hind feet are behind); walking ones swing about a point nearer below it.
+_UNDER_HIP = 0.6
 
 
 def _foot_path(phase: Tensor, gait: Gait, *, centre: float, lift: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -144,7 +148,9 @@ def _foot_path(phase: Tensor, gait: Gait, *, centre: float, lift: float) -> tupl
     return ahead, above, swing
 
 
-def gait_curves(skeleton: Skeleton, gait: Gait) -> tuple[Float[Tensor, "T"], Float[Tensor, "T K 3"], Float[Tensor, "T 3"], Float[Tensor, "T"]]:
+def gait_curves(
+    skeleton: Skeleton, gait: Gait
+) -> tuple[Float[Tensor, "T"], Float[Tensor, "T K 3"], Float[Tensor, "T 3"], Float[Tensor, "T"]]:
     """Return key times in seconds, joint angles, shift of the root, and how high the lowest foot is meant to be (canonical units).
 
     The last key repeats the first. Works with any subset of the product's bone names; missing ones stay at rest.
@@ -192,16 +198,17 @@ def gait_curves(skeleton: Skeleton, gait: Gait) -> tuple[Float[Tensor, "T"], Flo
         ahead, above, swing = _foot_path(since, gait, centre=gait.centre[fore], lift=gait.lift[fore])
         length = leg_reach(skeleton, leg)
         standing = skeleton.ends[leg.bones[2]].double()
+        hip = skeleton.starts[leg.bones[0]].double()
+        under_hip = float(((hip[2] - standing[2]) * _UNDER_HIP).clamp(-0.15 * length, 0.15 * length))
         path = standing.expand(len(phase), 3).clone()
         path[:, 1] += above * length
-        path[:, 2] += ahead * length
+        path[:, 2] += ahead * length + under_hip
         feet[leg.name] = path
         fold = torch.tensor(gait.fold_front if leg.is_front else gait.fold_rear).double()
         habits[leg.name] = fold * bump(swing, peak=0.42)[:, None]
         heights.append(above * length)
-        hip = float(skeleton.starts[leg.bones[0], 1] - standing[1])
         far = gait.reach + abs(gait.centre[fore])
-        drops.append(min(hip - length * math.sqrt(max(1 - far**2, 0.5)), 0.06 * length))
+        drops.append(min(float(hip[1] - standing[1]) - length * math.sqrt(max(1 - far**2, 0.5)), 0.06 * length))
     root = torch.zeros(len(phase), 3, dtype=torch.float64)
     root[:, 1] = gait.bob * reach * wave(gait.bob_phase, gait.bob_beats) - max(drops)
     height = torch.stack(heights).amin(0) if heights else torch.zeros_like(phase)

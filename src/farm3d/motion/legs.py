@@ -20,7 +20,7 @@ LEGS = ("front_L", "front_R", "rear_L", "rear_R")
 # Weights of the pull toward the habitual angles against a position error in leg lengths: upper x, upper y, middle x, lower x.
 # The far joints keep their habit, the shoulder and hip do most of the placing.
 _HABIT = (2e-4, 4e-4, 8e-4, 2e-3)
-_STEPS = 16
+_STEPS = 12
 
 
 @dataclass(frozen=True)
@@ -133,6 +133,10 @@ def solve_legs(
 
     upper = base[..., :3, :3] @ rest[:, None, 0, :3, :3]
     origin_upper = (base[..., :3, :3] @ rest[:, None, 0, :3, 3:])[..., 0] + base[..., :3, 3]
+    # A bent back tips the hips: habit and limits of the first joint are meant against the standing animal, not against its hip.
+    tipped = torch.atan2(base[..., 2, 1], base[..., 1, 1])
+    upright = torch.stack([tipped, *[torch.zeros_like(tipped)] * 3], -1)
+    habit, low, high = habit - upright, low - upright, high - upright
     theta = habit.clamp(low, high)
     for _ in range(_STEPS):
         after_x = upper @ _about_x(theta[..., 0])
@@ -147,7 +151,10 @@ def solve_legs(
             origins.append(origin)
             posed = posed @ _about_x(theta[..., 2 + joint])
         foot = origin + (posed @ tip[:, None, :, None])[..., 0]
-        jacobian = torch.stack([torch.linalg.cross(axis, foot - centre) for axis, centre in zip(axes, origins, strict=True)], -1) / reach[..., None]
+        jacobian = (
+            torch.stack([torch.linalg.cross(axis, foot - centre) for axis, centre in zip(axes, origins, strict=True)], -1)
+            / reach[..., None]
+        )
         error = (target - foot) / reach
         normal = jacobian.transpose(-1, -2) @ jacobian + pull + 1e-4 * torch.eye(4).to(angles)
         gradient = (jacobian.transpose(-1, -2) @ error[..., None])[..., 0] + (habit - theta) @ pull

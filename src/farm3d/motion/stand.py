@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 
@@ -15,14 +16,20 @@ __all__ = ["graze_curves", "idle_curves"]
 
 _KEYS = 29
 
-# Grazing: bones that lower the head, with the angle each would rather have, its limits, and how dear a departure is.
+# Grazing: what lowers the head, with the angle each would rather have, its limits, and how dear a departure is. The first is the pitch of
+# the whole trunk; a bone that carries forelegs is as stiff as the spine.
+_TRUNK = "trunk"
 _NECK = {
-    "spine_01": (0.05, 0.0, 0.30, 8.0),
+    _TRUNK: (0.0, 0.0, 0.12, 10.0),
+    "spine_01": (0.05, 0.0, 0.28, 6.0),
     "neck_01": (0.95, -0.2, 1.35, 1.0),
     "neck_02": (0.75, -0.2, 1.25, 1.0),
     "head": (-0.2, -0.9, 0.8, 1.0),
 }
+_CARRIES_LEGS = (0.15, 0.0, 0.60, 3.0)
 _GRAZING_HEAD = math.radians(-72)  # direction of the head from horizontal: nearly upright, the nose a little ahead
+_GRAZING_STANCE = {"front_L": 0.20, "front_R": -0.16, "rear_L": -0.06, "rear_R": 0.06}  # feet ahead of where they stand, leg lengths
+_GRAZING_DROP = 0.035  # of the leg length: what the spread feet lower the body by
 
 
 def _skeleton_size(skeleton: Skeleton) -> float:
@@ -30,14 +37,14 @@ def _skeleton_size(skeleton: Skeleton) -> float:
     return sum(leg_reach(skeleton, leg) for leg in legs) / len(legs) if legs else 1.0
 
 
-def _plant(skeleton: Skeleton, angles: Tensor, root: Tensor, steps: dict[str, tuple[float, float]], fold: dict[str, Tensor]) -> Tensor:
-    """Solve the legs so that the feet stay where they stand, moved by ``steps`` (ahead, above, in leg lengths)."""
+def _plant(skeleton: Skeleton, angles: Tensor, root: Tensor, ahead: Mapping[str, float]) -> Tensor:
+    """Solve the legs so that each foot stays where it stands, or that far ahead of it (in leg lengths)."""
     feet, habits = {}, {}
     for leg in find_legs(skeleton):
-        ahead, above = steps.get(leg.name, (0.0, 0.0))
-        place = skeleton.ends[leg.bones[2]].double() + torch.tensor([0.0, above, ahead]).double() * leg_reach(skeleton, leg)
+        place = skeleton.ends[leg.bones[2]].double().clone()
+        place[2] += ahead.get(leg.name, 0.0) * leg_reach(skeleton, leg)
         feet[leg.name] = place.expand(len(angles), 3)
-        habits[leg.name] = fold.get(leg.name, torch.zeros(3)).double().expand(len(angles), 3)
+        habits[leg.name] = torch.zeros(len(angles), 3, dtype=torch.float64)
     return solve_legs(skeleton, angles, root_offset=root, feet=feet, habits=habits)
 
 
@@ -50,7 +57,13 @@ def _tail(skeleton: Skeleton, angles: Tensor, phase: Tensor, amount: float) -> N
     """Two swishes in a loop, the tip after the dock."""
     for i, share in enumerate((0.7, 1.0, 1.0)):
         late = phase - 0.05 * i
-        _turn(skeleton, angles, f"tail_{i + 1:02d}", 1, amount * share * torch.sin(4 * math.pi * late) * (0.6 - 0.4 * torch.cos(2 * math.pi * late)))
+        _turn(
+            skeleton,
+            angles,
+            f"tail_{i + 1:02d}",
+            1,
+            amount * share * torch.sin(4 * math.pi * late) * (0.6 - 0.4 * torch.cos(2 * math.pi * late)),
+        )
 
 
 def _loop() -> Tensor:
@@ -77,7 +90,7 @@ def idle_curves(
     root = torch.zeros(len(phase), 3, dtype=torch.float64)
     root[:, 0] = 0.012 * size * look
     root[:, 1] = size * (0.003 * breath - 0.004 - 0.004 * look.abs() ** 2)
-    angles = _plant(skeleton, angles, root, {}, {})
+    angles = _plant(skeleton, angles, root, {})
     return torch.linspace(0, period_s, _KEYS, dtype=torch.float64), angles, root, torch.zeros_like(phase)
 
 
@@ -93,6 +106,8 @@ def graze_curves(
     size = _skeleton_size(skeleton)
     bend = _solve_neck(skeleton, muzzle_height)
     angles = torch.zeros(len(phase), len(skeleton.names), 3, dtype=torch.float64)
+    for k, parent in enumerate(skeleton.parents):
+        angles[:, k, 0] += bend.get(_TRUNK, 0.0) if parent < 0 else 0.0
     for name, angle in bend.items():
         _turn(skeleton, angles, name, 0, angle)
     sway, tug = torch.sin(2 * math.pi * phase), torch.sin(8 * math.pi * phase) * (0.5 - 0.5 * torch.cos(2 * math.pi * phase))
@@ -101,44 +116,61 @@ def graze_curves(
     _turn(skeleton, angles, "head", 0, -0.05 * tug)  # plucking: only ever toward the chest and back, so the nose stays off the ground
     _tail(skeleton, angles, phase, 0.25)
     root = torch.zeros(len(phase), 3, dtype=torch.float64)
-    root[:, 1] = -0.012 * size
-    angles = _plant(skeleton, angles, root, {"front_L": (0.09, 0.0), "front_R": (-0.07, 0.0)}, {})
+    root[:, 1] = -_GRAZING_DROP * size - _hip_rise(skeleton, angles[:1])
+    angles = _plant(skeleton, angles, root, _GRAZING_STANCE)
     return torch.linspace(0, period_s, _KEYS, dtype=torch.float64), angles, root, torch.zeros_like(phase)
+
+
+def _hip_rise(skeleton: Skeleton, angles: Float[Tensor, "1 K 3"]) -> float:
+    """How far the trunk's pitch lifts the hips: the body comes down by as much, or the hind feet would leave the ground."""
+    transforms = skeleton.to(torch.float64).transforms(angles)[0]
+    rises = [0.0]
+    for leg in find_legs(skeleton):
+        parent, hip = skeleton.parents[leg.bones[0]], skeleton.starts[leg.bones[0]].double()
+        if not leg.is_front and parent >= 0:
+            rises.append(float((transforms[parent, :3, :3] @ hip)[1] + transforms[parent, 1, 3] - hip[1]))
+    return max(rises)
 
 
 def _solve_neck(skeleton: Skeleton, muzzle_height: float) -> dict[str, float]:
     """Damped least squares on the flexion of the neck's bones: height of the muzzle, direction of the head, habits, limits."""
-    names = [name for name in _NECK if name in skeleton.names]
-    if "head" not in names:
+    if "head" not in skeleton.names:
         return {}
     chain = [skeleton.index("head")]  # only the head's own ancestors matter here
     while (parent := skeleton.parents[chain[0]]) >= 0:
         chain.insert(0, parent)
-    names = [name for name in names if skeleton.index(name) in chain]
-    bones = [chain.index(skeleton.index(name)) for name in names]
-    parents = [i - 1 for i in range(len(chain))]
-    habit, low, high, dear = (torch.tensor(column).double() for column in zip(*(_NECK[name] for name in names), strict=True))
+    bones = {name: chain.index(skeleton.index(name)) for name in _NECK if name in skeleton.names and skeleton.index(name) in chain}
+    names = [_TRUNK, *bones]
+    carriers = {skeleton.names[p] for leg in find_legs(skeleton) if (p := skeleton.parents[leg.bones[0]]) >= 0} - {"spine_01"}
+    wishes = [_CARRIES_LEGS if name in carriers else _NECK[name] for name in names]
+    habit, low, high, dear = (torch.tensor(column).double() for column in zip(*wishes, strict=True))
     size = _skeleton_size(skeleton)
     feet = [skeleton.ends[leg.bones[2], 1] for leg in find_legs(skeleton)] or [skeleton.ends[:, 1].min()]
-    goal = float(torch.stack([torch.as_tensor(y) for y in feet]).min()) + muzzle_height
+    goal = float(torch.stack(feet).min()) + muzzle_height + _GRAZING_DROP * size
+    rear = [float(skeleton.starts[leg.bones[0], 2]) for leg in find_legs(skeleton) if not leg.is_front]
+    lever = max(float(skeleton.centre[2]) - min(rear), 0.0) if rear else 0.0  # the body comes down by this times its pitch
     frames = skeleton.rest_frames().double()[chain]
     points = torch.stack([skeleton.starts[chain[-1]], skeleton.ends[chain[-1]]]).double()
+    parents = [i - 1 for i in range(len(chain))]
 
     def residual(theta: Tensor) -> Tensor:
         angles = torch.zeros(len(theta), len(chain), 3, dtype=torch.float64)
-        angles[:, bones, 0] = theta
+        angles[:, 0, 0] = theta[:, 0]
+        angles[:, list(bones.values()), 0] += theta[:, 1:]
         posed = bone_transforms(frames, parents, angles)[:, -1]
         start, end = ((posed[:, :3, :3] @ point) + posed[:, :3, 3] for point in points)
         pitch = torch.atan2(end[:, 1] - start[:, 1], end[:, 2] - start[:, 2])
         away = torch.atan2((pitch - _GRAZING_HEAD).sin(), (pitch - _GRAZING_HEAD).cos())
         habits = (theta - habit) * dear.sqrt() * 0.03
-        return torch.cat([((end[:, 1] - goal) / size)[:, None], 0.12 * away[:, None], habits], -1)
+        height = (end[:, 1] - lever * theta[:, 0].sin() - goal) / size
+        return torch.cat([height[:, None], 0.08 * away[:, None], habits], -1)
 
     theta = habit.clone()
-    nudge = 1e-5 * torch.eye(len(bones), dtype=torch.float64)
+    nudge = 1e-5 * torch.eye(len(names), dtype=torch.float64)
     for _ in range(25):
         all_at_once = residual(torch.cat([theta[None], theta + nudge]))
         value, jacobian = all_at_once[0], (all_at_once[1:] - all_at_once[0]).T / 1e-5
-        step = torch.linalg.lstsq(jacobian.T @ jacobian + 1e-4 * torch.eye(len(bones)).double(), -(jacobian.T @ value)[:, None]).solution[:, 0]
+        normal = jacobian.T @ jacobian + 1e-4 * torch.eye(len(names)).double()
+        step = torch.linalg.solve(normal, -(jacobian.T @ value))
         theta = (theta + step.clamp(-0.3, 0.3)).clamp(low, high)
     return dict(zip(names, theta.tolist(), strict=True))

@@ -95,9 +95,8 @@ class _Rasterize(torch.autograd.Function):
             return None, None, None, None
         batch, height, width = ids.shape
         clip_np, faces_np, ids_np = _array(clip), faces.numpy(), _array(ids).reshape(batch, -1)
-        if grad_barycentric is None:
-            grad_barycentric = clip.new_zeros(batch, height, width, 3)
-        to_barycentric = _array(grad_barycentric).reshape(batch, -1, 3)
+        to_barycentric = _array(clip.new_zeros(batch, height, width, 3) if grad_barycentric is None else grad_barycentric)
+        to_barycentric = to_barycentric.reshape(batch, -1, 3)
         to_depth = np.empty((batch, 0), clip_np.dtype) if grad_depth is None else _array(grad_depth).reshape(batch, -1)
         grad_clip = np.zeros_like(clip_np)
 
@@ -268,8 +267,6 @@ def antialias(image: Tensor, depth: Tensor, clip: Tensor, topology: EdgeTopology
     return _Antialias.apply(image, clip, depth, topology)  # pyright: ignore[reportReturnType]
 
 
-def render_attributes(
-    clip: Tensor, attributes: Tensor, canvas: Tensor, topology: EdgeTopology, antialiased: bool
-) -> tuple[Tensor, Tensor]:
+def render_attributes(clip: Tensor, attributes: Tensor, canvas: Tensor, topology: EdgeTopology, antialiased: bool) -> tuple[Tensor, Tensor]:
     """Return the attribute picture over ``canvas [B, H, W, C]`` and the mask, all stages in one pass."""
     return _RenderAttributes.apply(clip, attributes, canvas, topology, antialiased)  # pyright: ignore[reportReturnType]

@@ -7,6 +7,7 @@ one picture's arrays only, so results do not depend on the number of threads.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -29,10 +30,20 @@ MAX_PIXELS = 1e9  # a vertex farther out than this has left the range in which t
 
 
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile on first use, keep the machine code on disk if any folder takes it, and work all the same if none does."""
     try:
-        return njit(nogil=True, cache=True, error_model="numpy")(function)
+        kernel = njit(nogil=True, cache=True, error_model="numpy")(function)
     except RuntimeError:  # numba found no folder that it may write to: compile anew in every process
-        return njit(nogil=True, error_model="numpy")(function)
+        kernel = njit(nogil=True, error_model="numpy")(function)
+
+    @functools.wraps(function)
+    def call(*arguments: Any) -> Any:
+        try:
+            return kernel(*arguments)
+        except OSError:  # compiled, but the disk did not take it (full, quota): the second call finds it in memory
+            return kernel(*arguments)
+
+    return call
 
 
 @_compiled
@@ -62,13 +73,13 @@ def rasterize_forward(clip, screen, faces, height, width, face_id, barycentric, 
         if iwa == 0.0 or iwb == 0.0 or iwc == 0.0:
             continue
         ax, bx, cx = screen[a, 0], screen[b, 0], screen[c, 0]
-        left = max(int(math.ceil(min(ax, min(bx, cx)) - 0.5)), 0)
-        right = min(int(math.floor(max(ax, max(bx, cx)) - 0.5)), width - 1)
+        left = max(math.ceil(min(ax, min(bx, cx)) - 0.5), 0)
+        right = min(math.floor(max(ax, max(bx, cx)) - 0.5), width - 1)
         if left > right:
             continue
         ay, by, cy = screen[a, 1], screen[b, 1], screen[c, 1]
-        top = max(int(math.ceil(min(ay, min(by, cy)) - 0.5)), 0)
-        bottom = min(int(math.floor(max(ay, max(by, cy)) - 0.5)), height - 1)
+        top = max(math.ceil(min(ay, min(by, cy)) - 0.5), 0)
+        bottom = min(math.floor(max(ay, max(by, cy)) - 0.5), height - 1)
         if top > bottom:
             continue
         area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
@@ -229,7 +240,7 @@ def interpolate_backward(attributes, faces, face_id, barycentric, grad_image, gr
             grad_barycentric[p, 2] = g2
 
 
-@_compiled
+@njit(nogil=True, error_model="numpy")
 def _orientations(screen, faces):
     """Sign of each face's area on the screen; 2 for a face that is not drawn."""
     signs = np.empty(faces.shape[0], np.int8)
@@ -288,12 +299,12 @@ def antialias_forward(image, depth, screen, faces, edges, edge_faces, edge_sides
             # Every crossing takes part in the choice of the outermost; it moves colour only if the edge lies mostly across the pair.
             code = 4 * e + (2 if steep == (axis == 0) else 0) + (1 if first_is_inside else 0)
             end = start + span
-            line0 = max(int(math.ceil(min(start, end) - 0.5)), 0)
-            line1 = min(int(math.ceil(max(start, end) - 0.5)), lines)
+            line0 = max(math.ceil(min(start, end) - 0.5), 0)
+            line1 = min(math.ceil(max(start, end) - 0.5), lines)
             for line in range(line0, line1):
                 t = (line + 0.5 - start) / span
                 position = cross + t * slope - 0.5
-                i = int(math.floor(position))
+                i = math.floor(position)
                 if i < 0 or i + 1 >= length:
                     continue
                 p = line * to_line + i * to_next

@@ -41,8 +41,8 @@ def _short(value: Any) -> str:
         return f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)}"
     if isinstance(value, dict):
         return f"{{{', '.join(f'{name}: {_short(item)}' for name, item in value.items())}}}"
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return f"{type(value).__name__}({', '.join(f'{name}={_short(item)}' for name, item in zip(value._fields, value, strict=True))})"
+    if isinstance(value, tuple) and (names := getattr(value, "_fields", None)):
+        return f"{type(value).__name__}({', '.join(f'{name}={_short(item)}' for name, item in zip(names, value, strict=True))})"
     if isinstance(value, tuple) and len(value) > 6:
         return f"({value[0]!r}, … {len(value)} items)"
     return f"{value}"

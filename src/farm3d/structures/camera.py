@@ -46,22 +46,22 @@ class Camera(Value):
 
         Azimuth 0 looks at the animal's face, measured from +z toward +x, i.e. toward the animal's left (section 0.3: phi).
         """
-        azimuth, elevation, distance = (torch.as_tensor(value, dtype=torch.float32) for value in (azimuth, elevation, distance))
-        azimuth, elevation, distance = torch.broadcast_tensors(azimuth, elevation, distance)
-        sa, ca, se, ce = azimuth.sin(), azimuth.cos(), elevation.sin(), elevation.cos()
+        given = (torch.as_tensor(value, dtype=torch.float32) for value in (azimuth, elevation, distance))
+        a, e, d = torch.broadcast_tensors(*given)
+        sa, ca, se, ce = a.sin(), a.cos(), e.sin(), e.cos()
         zero = torch.zeros_like(sa)
         forward = torch.stack([ce * sa, se, ce * ca], -1)  # camera +z axis in the world: from the target to the camera
         right = torch.stack([ca, zero, -sa], -1)
         up = torch.stack([-se * sa, ce, -se * ca], -1)
         rotation = torch.stack([right, up, forward], -2)
-        centre = forward * distance[..., None]
+        centre = forward * d[..., None]
         if target is not None:
             centre = centre + target
         translation = -(rotation @ centre[..., None])
         bottom = torch.tensor([0.0, 0.0, 0.0, 1.0]).expand(*rotation.shape[:-2], 1, 4)
         matrix = torch.cat([torch.cat([rotation, translation], -1), bottom], -2)
         focal = size_px / 2 / math.tan(math.radians(fov_deg) / 2)
-        intrinsics = torch.tensor([focal, focal, size_px / 2, size_px / 2]).expand(*azimuth.shape, 4)
+        intrinsics = torch.tensor([focal, focal, size_px / 2, size_px / 2]).expand(*a.shape, 4)
         return cls(matrix, intrinsics, size_px, size_px)
 
     def to_camera(self, points: Float[Tensor, "*batch N 3"]) -> Float[Tensor, "*batch N 3"]:

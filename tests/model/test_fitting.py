@@ -1,0 +1,123 @@
+"""Fitting: finds what was drawn, in the same way twice, and stops when told."""
+
+import math
+
+import pytest
+import torch
+
+from farm3d.core.errors import Cancelled
+from farm3d.model.fitting import FitOptions, Progress, fit
+from farm3d.model.objective import Weights, measure, target_of
+from farm3d.model.parameters import Parameters, bounded_angles, camera_of, pose
+from farm3d.model.prior import CategoryPrior
+from farm3d.render.renderer import render_attributes
+from farm3d.structures import Crop
+
+SIZE = 96
+
+
+@pytest.fixture(scope="module")
+def prior() -> CategoryPrior:
+    return CategoryPrior.from_pretrained("horse")
+
+
+def drawn_crop(prior: CategoryPrior, azimuth_deg: float) -> tuple[Crop, torch.Tensor]:
+    """A picture of the prior itself in a known pose; its features are the field's own."""
+    parameters = Parameters.start(prior, torch.tensor([math.radians(azimuth_deg)]))
+    parameters.angles[0, prior.skeleton.index("leg_front_L_01"), 0] = 0.4
+    parameters.angles[0, prior.skeleton.index("neck_01"), 0] = 0.3
+    posed = pose(prior, parameters, size_px=SIZE)
+    with torch.no_grad():
+        drawn, mask = render_attributes(posed.vertices, prior.template.faces, posed.camera, prior.vertex_features[None])
+        pooled = torch.nn.functional.adaptive_avg_pool2d(drawn.permute(0, 3, 1, 2), 16)[0]
+        weight = torch.nn.functional.adaptive_avg_pool2d(mask[:, None], 16)[0]
+    crop = Crop(torch.full((3, SIZE, SIZE), 0.5), mask[0].clamp(0, 1), torch.ones(SIZE, SIZE), (0.0, 0.0, float(SIZE)), (SIZE, SIZE))
+    return crop, pooled / weight.clamp_min(1e-3)
+
+
+@pytest.mark.parametrize("azimuth", [75.0, -130.0])
+def test_finds_the_view_and_outline_of_a_drawn_animal(prior: CategoryPrior, azimuth: float) -> None:
+    crop, features = drawn_crop(prior, azimuth)
+    found = fit(prior, crop, features=features, options=FitOptions(hypotheses=4, refine_steps=15))
+    turn = (found.hypotheses[0].azimuth_deg - azimuth + 180) % 360 - 180
+    assert abs(turn) < 30
+    assert found.terms.iou[0] > 0.85
+    assert len(found.hypotheses) == 4
+    assert found.hypotheses[0].score <= found.hypotheses[-1].score
+
+
+def test_equal_seeds_give_equal_fits(prior: CategoryPrior) -> None:
+    crop, features = drawn_crop(prior, 60.0)
+    options = FitOptions(hypotheses=4, refine_steps=2, seed=3)
+    one, two = (fit(prior, crop, features=features, options=options) for _ in range(2))
+    assert torch.equal(one.posed.vertices, two.posed.vertices)
+    other = fit(prior, crop, features=features, options=FitOptions(hypotheses=4, refine_steps=2, seed=4))
+    assert not torch.equal(one.posed.vertices, other.posed.vertices)
+
+
+def test_the_callback_sees_every_step_and_can_stop(prior: CategoryPrior) -> None:
+    crop, features = drawn_crop(prior, 60.0)
+    seen: list[Progress] = []
+
+    def watch(progress: Progress) -> bool:
+        seen.append(progress)
+        return len(seen) < 7
+
+    with pytest.raises(Cancelled, match="step 7"):
+        fit(prior, crop, features=features, options=FitOptions(hypotheses=4), callback=watch)
+    assert [progress.step for progress in seen] == list(range(1, 8))
+    assert seen[0].total > 50
+
+
+def test_the_truth_scores_best(prior: CategoryPrior) -> None:
+    """Moving the camera, the pose or the shape away from what was drawn makes the data terms worse."""
+    crop, features = drawn_crop(prior, 75.0)
+    target = target_of(crop, size_px=SIZE, features=features)
+    parameters = Parameters.start(prior, torch.full((5,), math.radians(75.0)))
+    parameters.angles[:, prior.skeleton.index("leg_front_L_01"), 0] = 0.4
+    parameters.angles[:, prior.skeleton.index("neck_01"), 0] = 0.3
+    parameters.azimuth[1] += 0.4
+    parameters.shift[2, 0] += 1.0
+    parameters.angles[3, prior.skeleton.index("leg_rear_L_01"), 0] = -0.5
+    parameters.log_girths[4] += 0.3
+    terms = measure(prior, parameters, pose(prior, parameters, size_px=SIZE), target, weights=Weights())
+    assert terms.fit.argmin() == 0
+    assert terms.iou[0] > 0.97
+
+
+def test_outside_the_photograph_counts_unless_the_animal_is_cut(prior: CategoryPrior) -> None:
+    crop, _ = drawn_crop(prior, 90.0)
+    columns = torch.arange(SIZE)
+    free = crop.replace(valid=(columns < 0.97 * SIZE).float().expand(SIZE, SIZE).contiguous())
+    assert target_of(free, size_px=SIZE).valid.min() == 1
+    middle = SIZE // 2
+    cut = crop.replace(valid=(columns < middle).float().expand(SIZE, SIZE).contiguous(), mask=crop.mask * (columns < middle))
+    valid = target_of(cut, size_px=SIZE).valid
+    assert valid[:, middle + 2].min() == 0
+    assert valid[:, : middle - 1].min() == 1
+
+
+def test_angles_stay_within_limits() -> None:
+    low, high = torch.tensor([[-0.2, -1.0, -0.1]]), torch.tensor([[1.0, 1.0, 0.1]])
+    raw = torch.tensor([[[9.0, -9.0, 9.0]], [[-9.0, 9.0, -9.0]], [[0.0, 0.0, 0.0]]])
+    angles = bounded_angles(raw, low, high)
+    assert (angles <= high).all()
+    assert (angles >= low).all()
+    assert torch.equal(angles[2], torch.zeros(1, 3))
+    small = torch.full((1, 1, 3), 1e-3, requires_grad=True)
+    bounded_angles(small, low, high).sum().backward()
+    assert small.grad is not None
+    assert torch.allclose(small.grad, torch.ones(1, 1, 3), atol=1e-3)
+
+
+def test_cameras_are_rigid_and_in_range(prior: CategoryPrior) -> None:
+    parameters = Parameters.start(prior, torch.linspace(-3, 3, 5))
+    parameters.elevation += torch.tensor([-9.0, -1.0, 0.0, 1.0, 9.0])
+    parameters.roll += torch.tensor([9.0, 1.0, 0.0, -1.0, -9.0])
+    camera = camera_of(parameters, size_px=64)
+    rotation = camera.T_camera_world[:, :3, :3]
+    assert torch.allclose(rotation @ rotation.transpose(-1, -2), torch.eye(3).expand(5, 3, 3), atol=1e-5)
+    assert torch.allclose(torch.linalg.det(rotation), torch.ones(5), atol=1e-5)
+    sine = rotation[:, 2, 1]  # height of the direction toward the camera
+    assert sine.min() >= math.sin(math.radians(-20.1))
+    assert sine.max() <= math.sin(math.radians(50.1))
