@@ -27,10 +27,10 @@ $(VENV)/product.stamp: $(VENV)/python.stamp pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[all]'
 	@touch $@
 
-$(VENV)/dev.stamp: $(VENV)/product.stamp
-	@echo "installing the tools for tests and checks"
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
-	@touch $@
+$(VENV)/dev.stamp: $(VENV)/python.stamp pyproject.toml constraints.txt
+	@echo "installing farm3d, its libraries and the tools for tests and checks (some minutes the first time)"
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $(VENV)/product.stamp $@
 
 setup: $(VENV)/product.stamp ## virtual environment with what reconstruction needs
 

@@ -6,7 +6,6 @@ reason why it cannot run here. The backward step is that of  sum(weights * (u, v
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,8 +17,10 @@ from farm3d.structures import Camera
 
 __all__ = ["PEERS", "Absent", "Job", "Seen"]
 
-Seen = tuple[np.ndarray, np.ndarray, np.ndarray]  # face id [B, H, W] (-1: none), barycentrics of corners 1 and 2 [B, H, W, 2], depth [B, H, W]
-Steps = tuple[Callable[[], Seen], Callable[[], np.ndarray]]  # the second returns the gradient [B, V, 3]
+Seen = tuple[
+    np.ndarray, np.ndarray, np.ndarray
+]  # face id [B, H, W] (-1: none), barycentrics of corners 1 and 2 [B, H, W, 2], depth [B, H, W]
+Steps = tuple[Callable[[], Seen], Callable[[], np.ndarray] | None]  # the second returns the gradient [B, V, 3]
 
 
 class Absent(Exception):
@@ -61,7 +62,12 @@ def farm3d_backend(backend: str) -> Callable[[Job], Steps]:
     return prepare
 
 
-def mitsuba_llvm(job: Job) -> Steps:
+def mitsuba_still(job: Job) -> Steps:
+    """Mitsuba 3 without its larger half: the tree is kept, as if the vertices had not moved."""
+    return mitsuba_llvm(job, moving=False)[0], None
+
+
+def mitsuba_llvm(job: Job, *, moving: bool = True) -> Steps:
     """Mitsuba 3: one scene a mesh, rays through the pixel centres made once; every step moves the vertices and rebuilds the tree."""
     try:
         import drjit as dr
@@ -89,8 +95,9 @@ def mitsuba_llvm(job: Job) -> Steps:
     def forward() -> Seen:
         results = []
         for b, (scene, values) in enumerate(scenes):
-            values[names[b]] = mi.Float(job.vertices[b].flatten().numpy())
-            values.update()
+            if moving:
+                values[names[b]] = mi.Float(job.vertices[b].flatten().numpy())
+                values.update()
             hit = scene.ray_intersect_preliminary(rays[b], coherent=True)
             seen = hit.is_valid()
             results.append((dr.select(seen, mi.Int32(hit.prim_index), -1), hit.prim_uv.x, hit.prim_uv.y, dr.select(seen, hit.t, 0)))
@@ -108,9 +115,7 @@ def mitsuba_llvm(job: Job) -> Steps:
             values.update()
             hit = scene.ray_intersect(rays[b], ray_flags=mi.RayFlags.Minimal | mi.RayFlags.UV, coherent=True)
             seen = hit.is_valid()
-            loss = sum(
-                dr.sum(dr.select(seen, w * value, 0)) for w, value in zip(weights[b], (hit.uv.x, hit.uv.y, hit.t), strict=True)
-            )
+            loss = sum(dr.sum(dr.select(seen, w * value, 0)) for w, value in zip(weights[b], (hit.uv.x, hit.uv.y, hit.t), strict=True))
             dr.backward(loss)
             gradients.append(np.array(dr.grad(positions)))
             dr.disable_grad(positions)
@@ -119,7 +124,7 @@ def mitsuba_llvm(job: Job) -> Steps:
     return forward, backward
 
 
-def _rays(camera: Camera, picture: int, mi):  # noqa: ANN001, ANN202 - mitsuba's types exist only after its variant is chosen
+def _rays(camera: Camera, picture: int, mi):
     """Rays whose parameter is the depth along the view axis."""
     import drjit as dr
 
@@ -141,7 +146,7 @@ def warp_cpu(job: Job) -> Steps:
 
         wp.config.quiet = True
         wp.init()
-        import render_warp_kernels as kernels
+        from benchmarks import render_warp_kernels as kernels
     except Exception as error:
         raise Absent(f"warp: {error}") from error
     pictures, size = len(job.vertices), job.size
@@ -179,13 +184,10 @@ def warp_cpu(job: Job) -> Steps:
     return forward, backward
 
 
-def threads_of(name: str) -> int:
-    return 1 if name.startswith("warp") else min(torch.get_num_threads(), os.cpu_count() or 1)
-
-
 PEERS: dict[str, Callable[[Job], Steps]] = {
     "farm3d numba": farm3d_backend("numba"),
     "farm3d torch (specification)": farm3d_backend("torch"),
     "Mitsuba 3 (llvm, Embree)": mitsuba_llvm,
+    "  the same, tracing only": mitsuba_still,
     "warp-lang (CPU)": warp_cpu,
 }

@@ -1,5 +1,4 @@
 """The rasteriser written for NVIDIA Warp, the other candidate for the fast backend; imported by render_peers.py only."""
-# ruff: noqa: UP007
 
 import warp as wp
 

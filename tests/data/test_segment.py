@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from farm3d.core.errors import InputError, MissingPartError, ModelError
 from farm3d.data.preprocess import find_mask, find_masks, list_photos, read_mask
 from farm3d.data.segment import OnnxSegmenter, find_segmenter, installed_segmenters

@@ -1,7 +1,7 @@
 """Calling the outside judges from Python; each call skips the test with a reason when its program is not there.
 
 The node packages are installed once, by ``npm ci`` from the lock file beside this module, into a cache folder outside the checkout:
-``$FARM3D_JUDGES`` or ``~/.cache/farm3d/judges-HASH``. Install by hand: ``python -m tests.judges.judges``.
+``$FARM3D_JUDGES`` or ``~/.cache/farm3d/judges-HASH``. By hand: ``python -m tests.judges.judges FILE.glb …`` asks all of them.
 """
 
 from __future__ import annotations
@@ -151,5 +151,52 @@ def _floats(text: str) -> np.ndarray:
     return np.frombuffer(base64.b64decode(text), "<f4").reshape(-1, 3)
 
 
+def _main(paths: Sequence[Path]) -> int:
+    """Print what each judge says of each file, one line a file and judge; return the number of files with a fault."""
+    from farm3d.export.glb_reader import read_glb
+
+    if not paths:
+        print(f"judges are in {node_folder()[1]}; give GLB files to judge")
+        return 0
+    faulty: set[str] = set()
+    models = {str(Path(path).resolve()): read_glb(path) for path in paths}
+
+    def say(judge: str, path: str, sound: bool, words: str) -> None:
+        if not sound:
+            faulty.add(path)
+        print(f"{'ok   ' if sound else 'FAULT'} {judge:10} {Path(path).name}: {words}")
+
+    for report in validate(paths):
+        counts = [report["issues"][kind] for kind in ("numErrors", "numWarnings", "numInfos", "numHints")]
+        say("validator", report["path"], counts[:2] == [0, 0], "{} errors, {} warnings, {} infos, {} hints".format(*counts))
+    jobs = []
+    for path, model in models.items():
+        walk = model.clip("walk").duration_s if "walk" in model.clip_names else 0.0
+        jobs.append({"path": path, "moments": [{"clip": "walk", "time_s": share * walk} for share in (0.1, 0.4, 0.8) if walk]})
+    for judge, ask in (("three.js", three_reports), ("Blender", lambda jobs: blender_reports(jobs[:3]))):
+        try:
+            reports = ask(jobs)
+        except pytest.skip.Exception as reason:
+            print(f"-     {judge:10} not asked: {reason}")
+            continue
+        for report in reports:
+            model = models[report["path"]]
+            differences = [np.abs(m["vertices"] - model.vertices_at(m["clip"], m["time_s"]).numpy()).max() for m in report["moments"]]
+            worst = max(differences, default=0.0)
+            clips = report["actions"] if judge == "Blender" else [clip["name"] for clip in report["clips"] if clip["finite"]]
+            skinned = (
+                report["skinned_meshes"] == 1 if judge == "Blender" else report["meshes"] == ["SkinnedMesh"] and not report["complaints"]
+            )
+            sound = (
+                skinned
+                and sorted(clips) == sorted(model.clip_names)
+                and sorted(report["bones"]) == sorted(model.joint_names)
+                and worst < 1e-4
+            )
+            words = f"{len(report['bones'])} bones, {len(clips)} clips, walk differs by at most {worst:.1e} m"
+            say(judge, report["path"], sound, words)
+    return len(faulty)
+
+
 if __name__ == "__main__":
-    print(node_folder()[1])
+    raise SystemExit(min(_main([Path(name) for name in sys.argv[1:]]), 1))

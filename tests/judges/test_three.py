@@ -27,7 +27,11 @@ def glb(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_loads_plays_and_agrees(glb: Path, tmp_path: Path) -> None:
     model = read_glb(glb)
     moments = [{"clip": clip.name, "time_s": share * clip.duration_s} for clip in model.clips for share in (0.0, 0.21, 0.5, 0.83, 0.97)]
-    (report,) = three_reports([{"path": glb, "moments": moments, "screenshot": tmp_path / "shot.png"}])
+    animal = quadruped(texture_px=16)
+    write_glb(animal, tmp_path / "lit.glb", texture_px=16, clips=(), with_light=True)
+    report, lit = three_reports([{"path": glb, "moments": moments, "screenshot": tmp_path / "shot.png"}, {"path": tmp_path / "lit.glb"}])
+    assert [light["type"] for light in lit["lights"]] == ["DirectionalLight"] and lit["clips"] == [] and lit["complaints"] == []
+    assert lit["lights"][0]["intensity"] == pytest.approx(np.pi * float(animal.light.diffuse))
     assert report["meshes"] == ["SkinnedMesh"] and report["complaints"] == [] and report["lights"] == []
     assert tuple(report["bones"]) == model.joint_names
     assert report["texture"] == {"colorSpace": "srgb", "width": 256, "height": 256}
@@ -50,11 +54,3 @@ def test_walk_at_three_times(glb: Path) -> None:
     model, times = read_glb(glb), [0.1, 0.456, 1.0]
     for time, theirs in zip(times, three_vertices(glb, "walk", times), strict=True):
         assert np.abs(theirs - model.vertices_at("walk", time).numpy()).max() < 1e-4
-
-
-def test_light_arrives_as_a_sun(glb: Path, tmp_path: Path) -> None:
-    animal = quadruped(texture_px=16)
-    write_glb(animal, tmp_path / "lit.glb", texture_px=16, clips=(), with_light=True)
-    (report,) = three_reports([{"path": tmp_path / "lit.glb"}])
-    assert [light["type"] for light in report["lights"]] == ["DirectionalLight"]
-    assert report["lights"][0]["intensity"] == pytest.approx(np.pi * float(animal.light.diffuse))

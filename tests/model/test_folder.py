@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from farm3d.core.errors import Farm3DError, ModelError, OutputError
 from farm3d.model.folder import expect_tensors, load_model_folder, save_model_folder, weights_folder
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from tests.testing.animals import quadruped_mesh
-from tests.testing.blobs import blob, silhouette_area, square
+from tests.testing.blobs import blob, silhouette_area, square, true_area_gradient, walking
 from torch.autograd import gradcheck
 
 from farm3d.core.errors import InputError
@@ -162,12 +162,6 @@ def area_gradient(vertices: torch.Tensor, faces: torch.Tensor, camera: Camera, b
     return gradient
 
 
-def true_area_gradient(vertices: torch.Tensor, faces: torch.Tensor, camera: Camera, step: float = 0.015) -> torch.Tensor:
-    views = len(camera.intrinsics)
-    larger, smaller = ((vertices * s).expand(views, -1, -1) for s in (1 + step, 1 - step))
-    return (silhouette_area(larger, faces, camera) - silhouette_area(smaller, faces, camera)) / (2 * step)
-
-
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(("cells", "size"), [(4, 64), (16, 64), (29, 64), (29, 128), (58, 128)])
 def test_the_mask_feels_its_whole_outline_however_small_the_triangles(backend, cells, size) -> None:
@@ -188,16 +182,8 @@ def test_the_sum_of_the_mask_is_the_area(cells) -> None:
     torch.testing.assert_close(mask.sum((1, 2)).double(), silhouette_area(vertices, faces, camera), rtol=2e-3, atol=0)
 
 
-def striding() -> tuple[torch.Tensor, torch.Tensor]:
-    """Return a quadruped whose legs cross when seen from the side: its legs sheared forward and back, left against right."""
-    mesh = quadruped_mesh(sides=24)
-    x, y, z = mesh.vertices.unbind(-1)
-    swing = torch.where((y < 0.1) & (x.abs() > 0.05), 0.55 * torch.sign(x) * torch.sign(z), 0.0)
-    return torch.stack([x, y, z + swing * (0.1 - y)], -1) * 1.5, mesh.faces
-
-
 def test_the_mask_feels_the_outline_of_crossing_legs() -> None:
-    vertices, faces = striding()
+    vertices, faces = walking()
     azimuth = torch.tensor([1.57, 1.2, 0.6, 0.1, 2.4, 4.5, 5.3, 3.4])
     shares = []
     for size in (96, 192):

@@ -1,13 +1,16 @@
-"""A smooth closed blob of any number of triangles, and true silhouette areas to hold gradients against."""
+"""Meshes for the renderer: a smooth closed blob of any number of triangles, squares, a walking animal; and true silhouette areas."""
 
 from __future__ import annotations
 
 import torch
 
+from farm3d.motion.animate import posed_vertices
+from farm3d.motion.clips import make_clip
 from farm3d.render.rasterize import rasterize
 from farm3d.structures import Camera
+from tests.testing.animals import quadruped
 
-__all__ = ["blob", "silhouette_area", "square"]
+__all__ = ["blob", "silhouette_area", "square", "true_area_gradient", "walking"]
 
 
 def blob(cells: int, *, dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, torch.Tensor]:
@@ -37,8 +40,21 @@ def square(x: float, y: float, half: float, distance: float, *, dtype: torch.dty
     return torch.cat([ndc, 0 * ones, ones], -1) * distance
 
 
+def walking(*, sides: int = 24, time_s: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return vertices and faces of a quadruped in the middle of a stride: seen from the side its legs cross."""
+    animal = quadruped(sides=sides)
+    return posed_vertices(animal, make_clip("walk", animal.skeleton), time_s) * 1.35, animal.rest.faces
+
+
 def silhouette_area(vertices: torch.Tensor, faces: torch.Tensor, camera: Camera, *, fine_px: int = 1536) -> torch.Tensor:
     """Return the covered area ``[B]`` in the camera's own pixels, counted on a much finer grid."""
     fine = camera.resized(fine_px, fine_px)
     seen = rasterize(fine.clip(vertices), faces, height_px=fine_px, width_px=fine_px).face_id >= 0
     return seen.double().mean((1, 2)) * camera.width_px * camera.height_px
+
+
+def true_area_gradient(vertices: torch.Tensor, faces: torch.Tensor, camera: Camera, *, step: float = 0.015) -> torch.Tensor:
+    """Return d(silhouette area) / d(scale of the mesh) for every view, ``[B]``, by central differences on the finer grid."""
+    views = len(camera.intrinsics)
+    larger, smaller = ((vertices * scale).expand(views, -1, -1) for scale in (1 + step, 1 - step))
+    return (silhouette_area(larger, faces, camera) - silhouette_area(smaller, faces, camera)) / (2 * step)

@@ -11,7 +11,15 @@ from pathlib import Path
 
 from farm3d.core.errors import OutputError
 
-__all__ = ["sha256_of", "whole_file", "write_whole"]
+__all__ = ["cache_folder", "sha256_of", "whole_file", "write_whole"]
+
+
+def cache_folder() -> Path:
+    """Return where downloads live: ``$FARM3D_HOME``, else ``farm3d`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
+    home = os.environ.get("FARM3D_HOME")
+    if home:
+        return Path(home).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "farm3d"
 
 
 @contextlib.contextmanager

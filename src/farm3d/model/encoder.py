@@ -19,7 +19,7 @@ from torch.nn import functional
 from farm3d.core.shapes import Float, Tensor, checked
 from farm3d.model.folder import expect_tensors, load_model_folder, weights_folder
 
-__all__ = ["QUADRUPED_CLASSES", "Encoder", "EncoderConfig", "ImageEncoder", "project"]
+__all__ = ["NO_ANIMAL_BELOW", "QUADRUPED_CLASSES", "Encoder", "EncoderConfig", "ImageEncoder", "project"]
 
 # (channels out, blocks, kernel, stride of the first, expansion) of the seven stages; stem 32 and head 1280 are the same in every Lite net.
 _STAGES = ((16, 1, 3, 1, 1), (24, 2, 3, 2, 6), (40, 2, 5, 2, 6), (80, 3, 3, 2, 6), (112, 3, 5, 1, 6), (192, 4, 5, 2, 6), (320, 1, 3, 1, 6))
@@ -28,6 +28,10 @@ _STEM, _HEAD, _CLASSES = 32, 1280, 1000
 QUADRUPED_CLASSES: tuple[int, ...] = (*range(151, 300), *range(330, 365), *range(383, 389))
 """ImageNet classes that are four-legged mammals: dogs to bears and mongooses (151-299), hares and rodents (330-338), hoofed animals
 (339-355), weasels to sloths (356-364), lemurs, elephants and pandas (383-388). Apes and monkeys are left out."""
+
+
+NO_ANIMAL_BELOW = 0.10
+"""Under this :meth:`Encoder.animal_probability` a picture shows, most likely, no four-legged animal (docs/experiments: calibration)."""
 
 
 class ImageEncoder(Protocol):
@@ -45,11 +49,12 @@ class EncoderConfig:
     """Which maps of the backbone are used.
 
     Attributes:
-        blocks: inverted bottlenecks (0 to 15) whose outputs are joined, in order; 4 and 10 are recipes' choice (40 + 112 channels).
+        blocks: inverted bottlenecks (0 to 15) whose outputs are joined, in order. 10 is the last at a sixteenth of the picture's size
+            (112 channels), 13 lies deeper, at a thirty-second (192): together they know front from back far better than 4 and 10.
         grid: rows and columns of the feature map; each block's output is averaged or interpolated to it.
     """
 
-    blocks: tuple[int, ...] = (4, 10)
+    blocks: tuple[int, ...] = (10, 13)
     grid: int = 16
 
 
@@ -140,10 +145,25 @@ class Encoder(nn.Module):
     @checked
     def classify(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B N"]:
         """Return the probabilities of the 1000 ImageNet classes, in their usual order; trained at 224 x 224."""
-        x = image
-        for _, x in self._walk(image, last=len(self.blocks) - 1):
-            pass
-        return self.classifier(self.head(x).mean((-2, -1))).softmax(-1)
+        *_, (_, last) = self._walk(image, last=len(self.blocks) - 1)
+        return self.classifier(self.head(last).mean((-2, -1))).softmax(-1)
+
+    @checked
+    def animal_probability(self, image: Float[Tensor, "B 3 H W"], mask: Float[Tensor, "B H W"] | None = None) -> Float[Tensor, "B"]:
+        """Return the probability of :data:`QUADRUPED_CLASSES`; compare it with :data:`NO_ANIMAL_BELOW`.
+
+        With a mask the picture is judged twice, as it is and cut out (medium exposure, light grey behind), and the better counts:
+        a loud or dark background must not hide an animal. Apes, birds and fish do not count, since plain noise is taken for them.
+        """
+        quadrupeds = list(QUADRUPED_CLASSES)
+        probability = self.classify(image)[:, quadrupeds].sum(-1)
+        if mask is None:
+            return probability
+        cover = mask[:, None]
+        mean = (image * cover).sum((1, 2, 3)) / (3 * mask.sum((1, 2))).clamp(min=1)
+        exposure = (0.35 / mean.clamp(min=0.02))[:, None, None, None]
+        cut_out = (image * cover * exposure).clamp(max=1) + (1 - cover) * 0.75
+        return torch.maximum(probability, self.classify(cut_out)[:, quadrupeds].sum(-1))
 
     def _walk(self, image: Tensor, *, last: int):
         """Yield (number, output) of each block up to ``last``."""

@@ -85,8 +85,8 @@ class Fit(NamedTuple):
 
 def stages(options: FitOptions) -> tuple[Stage, ...]:
     """Return the table of rounds."""
-    look = Weights(feature=0.6, pose=0.002, proportion=0.006, modes=0.01)
-    chosen = Weights(feature=0.6)
+    look = Weights(feature=0.8, pose=0.002, proportion=0.006, modes=0.01)
+    chosen = Weights(feature=0.8)
     final = Weights(feature=0.3)
     return (
         Stage("views", 64, 45, 0.035, 2, 0.3, look),

@@ -40,7 +40,8 @@ class Weights:
 
 class Target(NamedTuple):
     """A crop prepared at one resolution R: ``mask``, ``valid``, ``outside`` and ``inside`` distances (fractions of the crop) ``[R, R]``,
-    ``points`` of the silhouette ``[N, 2]`` in [-1, 1] (y down), ``features [D, 16, 16]`` or None, ``image [R, R, 3]`` linear."""
+    ``points`` of the silhouette ``[N, 2]`` in [-1, 1] (y down), ``features [D, 16, 16]`` or None, ``image [R, R, 3]`` linear.
+    """
 
     mask: Tensor
     valid: Tensor
@@ -131,7 +132,8 @@ def measure(
 
 def _coverage(posed: Posed, target: Target) -> Float[Tensor, "B"]:
     """Mean distance (fraction of the crop) from silhouette points to the nearest projected vertex: pulls a limb over long gaps,
-    where the mask itself has no gradient because nothing overlaps."""
+    where the mask itself has no gradient because nothing overlaps.
+    """
     size = target.size_px
     stride = max(1, posed.vertices.shape[1] // 1600)
     projected = posed.camera.pixels(posed.vertices[:, ::stride]) / (size / 2) - 1
@@ -145,7 +147,8 @@ def _coverage(posed: Posed, target: Target) -> Float[Tensor, "B"]:
 
 def _feature_distance(drawn: Float[Tensor, "B H W D"], mask: Float[Tensor, "B H W"], target: Target) -> Float[Tensor, "B"]:
     """Robust distance of features over cells where both silhouettes are, divided by their overlap (recipes: summed over the overlap
-    and divided by the picture, less overlap would score better)."""
+    and divided by the picture, less overlap would score better).
+    """
     assert target.features is not None
     channels, cells = target.features.shape[0], target.features.shape[-1]
     pooled_mask = functional.adaptive_avg_pool2d(mask[:, None], cells)

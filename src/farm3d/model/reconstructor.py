@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Self
 
 import torch
 
-from farm3d.core.errors import InputError
+from farm3d.core.errors import InputError, NoAnimalError
 from farm3d.data.photo import Photo, load_photo, photo_from_image
-from farm3d.data.preprocess import Silhouette, find_mask, make_crop
+from farm3d.data.preprocess import Silhouette, find_mask, make_crop, one_animal
 from farm3d.model.appearance import estimate_appearance
 from farm3d.model.encoder import Encoder
-from farm3d.model.folder import weights_folder
 from farm3d.model.fitting import Fit, FitOptions, Hypothesis, Progress, fit
+from farm3d.model.folder import weights_folder
 from farm3d.model.prior import CategoryPrior
 from farm3d.structures import Animal, Camera, Crop, Mesh
 
@@ -127,7 +127,7 @@ class Reconstructor:
             raise InputError(f"texture side: expected 64 to 8192 pixels, got {texture_px}")
         clock = _Clock()
         photo = _as_photo(image)
-        silhouette = find_mask(photo, mask, segmenter=segmenter)
+        silhouette = _silhouette(photo, mask, segmenter)
         clock("mask")
         crop = self._crop(photo, silhouette, _FIT_PX)
         features = self._features(crop)
@@ -136,15 +136,15 @@ class Reconstructor:
         found = fit(self.prior, crop, features=features, options=options, callback=callback)
         clock("fit")
         side = min(_TEXTURE_CROP_PX, max(_FIT_PX, round(crop.box_px[2])))
-        detailed = crop if side == _FIT_PX else self._crop(photo, silhouette, side)
+        detailed = crop if side == _FIT_PX else self._crop(photo, silhouette, side, crop.box_px)
         animal, seen = self._animal(found, detailed, height_m=height_m, texture_px=texture_px)
         clock("texture")
         return Reconstruction(
             animal, crop, found.terms.iou[0].item(), found.hypotheses, clock.seconds, _warnings(crop, found), round(seen, 4)
         )
 
-    def _crop(self, photo: Photo, silhouette: Silhouette, size_px: int) -> Crop:
-        return make_crop(photo, silhouette, size_px=size_px).to(self.device)
+    def _crop(self, photo: Photo, silhouette: Silhouette, size_px: int, box_px: tuple[float, float, float] | None = None) -> Crop:
+        return make_crop(photo, silhouette, size_px=size_px, box_px=box_px).to(self.device)
 
     def _features(self, crop: Crop) -> torch.Tensor:
         """Backbone features of the animal on a plain background, projected: an unlike background costs accuracy (recipes, part C)."""
@@ -201,6 +201,21 @@ def _as_photo(image: Photo | Image.Image | np.ndarray | Path | str) -> Photo:
     if isinstance(image, (str, Path)):
         return load_photo(image)
     return photo_from_image(image)
+
+
+def _silhouette(photo: Photo, mask: Path | str | np.ndarray | None, segmenter: Segmenter | None) -> Silhouette:
+    if mask is None or isinstance(mask, (str, Path)):
+        return find_mask(photo, None if mask is None else Path(mask), segmenter=segmenter)
+    width, height = photo.size_px
+    if mask.shape != (height, width):
+        raise InputError(f"mask: expected an array of {height} x {width} (the upright photo's rows and columns), got {mask.shape}")
+    coverage = mask.astype("float32")
+    if not (coverage >= 0).all():
+        raise InputError("mask: expected values of 0 and more, 0 where the animal is not")
+    found = one_animal((coverage / max(float(coverage.max()), 1e-6)).clip(0, 1))
+    if found is None:
+        raise NoAnimalError("mask: it marks no animal", hint="1 or True where the animal is")
+    return Silhouette(found[0], "array", found[1])
 
 
 def _warnings(crop: Crop, found: Fit) -> tuple[str, ...]:

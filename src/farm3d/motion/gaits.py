@@ -69,12 +69,12 @@ class Gait:
 
 WALK = Gait(
     period_s=1.15,
-    keys=29,
+    keys=41,
     touchdown={"rear_L": 0.0, "front_L": 0.25, "rear_R": 0.5, "front_R": 0.75},
     duty=0.63,
     reach=0.27,
     lift=(0.085, 0.06),
-    fold_front=(0.0, -0.40, 0.75),
+    fold_front=(0.0, -0.50, 1.0),
     fold_rear=(-0.25, 0.55, -0.60),
     centre=(0.02, 0.02),
     bob=0.008,
@@ -87,7 +87,7 @@ WALK = Gait(
 )
 TROT = Gait(
     period_s=0.70,
-    keys=33,
+    keys=41,
     touchdown={"rear_L": 0.0, "front_R": 0.0, "rear_R": 0.5, "front_L": 0.5},
     duty=0.44,
     reach=0.27,
@@ -106,7 +106,7 @@ TROT = Gait(
 )
 GALLOP = Gait(
     period_s=0.48,
-    keys=37,
+    keys=41,
     touchdown={"rear_L": 0.0, "rear_R": 0.10, "front_L": 0.34, "front_R": 0.48},
     duty=0.24,
     reach=0.33,
@@ -144,7 +144,7 @@ def _foot_path(phase: Tensor, gait: Gait, *, centre: float, lift: float) -> tupl
     h00, h10, h01, h11 = 2 * w**3 - 3 * w**2 + 1, w**3 - 2 * w**2 + w, -2 * w**3 + 3 * w**2, w**3 - w**2
     in_air = centre + h00 * -gait.reach + h10 * speed + h01 * gait.reach + h11 * speed
     ahead = torch.where(phase < gait.duty, on_ground, in_air)
-    above = lift * bump(swing, peak=0.42, sharpness=0.8)
+    above = lift * bump(swing, peak=0.42, sharpness=1.1)
     return ahead, above, swing
 
 
@@ -191,6 +191,7 @@ def gait_curves(
 
     feet: dict[str, Tensor] = {}
     habits: dict[str, Tensor] = {}
+    in_air: dict[str, Tensor] = {}
     heights, drops = [], [0.0]
     for leg in legs:
         since = (phase - gait.touchdown[leg.name]) % 1.0
@@ -206,12 +207,13 @@ def gait_curves(
         feet[leg.name] = path
         fold = torch.tensor(gait.fold_front if leg.is_front else gait.fold_rear).double()
         habits[leg.name] = fold * bump(swing, peak=0.42)[:, None]
+        in_air[leg.name] = bump(swing, sharpness=0.6)
         heights.append(above * length)
         far = gait.reach + abs(gait.centre[fore])
         drops.append(min(float(hip[1] - standing[1]) - length * math.sqrt(max(1 - far**2, 0.5)), 0.06 * length))
     root = torch.zeros(len(phase), 3, dtype=torch.float64)
     root[:, 1] = gait.bob * reach * wave(gait.bob_phase, gait.bob_beats) - max(drops)
     height = torch.stack(heights).amin(0) if heights else torch.zeros_like(phase)
-    angles = solve_legs(skeleton, angles, root_offset=root, feet=feet, habits=habits)
+    angles = solve_legs(skeleton, angles, root_offset=root, feet=feet, habits=habits, in_air=in_air)
     times = torch.linspace(0, gait.period_s, gait.keys, dtype=torch.float64)
     return times, angles, root, height

@@ -20,6 +20,7 @@ LEGS = ("front_L", "front_R", "rear_L", "rear_R")
 # Weights of the pull toward the habitual angles against a position error in leg lengths: upper x, upper y, middle x, lower x.
 # The far joints keep their habit, the shoulder and hip do most of the placing.
 _HABIT = (2e-4, 4e-4, 8e-4, 2e-3)
+_AIR = 20.0  # how much stronger the habit is for a foot in the air
 _STEPS = 12
 
 
@@ -94,6 +95,7 @@ def solve_legs(
     root_offset: Float[Tensor, "T 3"],
     feet: Mapping[str, Float[Tensor, "T 3"]],
     habits: Mapping[str, Float[Tensor, "T 3"]],
+    in_air: Mapping[str, Float[Tensor, "T"]] | None = None,
 ) -> Float[Tensor, "T K 3"]:
     """Return ``angles`` with the leg bones set so that each foot reaches its place while the body moves as given.
 
@@ -106,6 +108,8 @@ def solve_legs(
         root_offset: shift of the whole body at each key, canonical units.
         feet: for each leg by name, where the end of its lower bone should be, object frame.
         habits: for each leg by name, the x angles of its three bones when nothing else matters.
+        in_air: for each leg by name, 0 where the foot is on the ground and must be in its place, up to 1 where the place is a wish
+            and the habit rules. All 0 if not given.
     """
     legs = [leg for leg in find_legs(skeleton) if leg.name in feet]
     if not legs:
@@ -125,7 +129,8 @@ def solve_legs(
     bones = torch.tensor([leg.bones for leg in legs])
     rest = frames[bones]  # [legs, 3, 4, 4]
     foot_rest = skeleton.ends.to(angles)[bones[:, 2]]
-    pull = torch.diag(torch.tensor(_HABIT).to(angles))
+    freedom = torch.zeros_like(habit[..., 0]) if in_air is None else torch.stack([in_air[leg.name] for leg in legs]).to(angles)
+    pull = torch.tensor(_HABIT).to(angles) * (1 + _AIR * freedom[..., None])
     # Rotations and origins of middle and lower rest frames seen from the frame before: constant along the chain.
     step = rest[:, :-1, :3, :3].transpose(-1, -2) @ rest[:, 1:, :3, :3]
     shift = (rest[:, :-1, :3, :3].transpose(-1, -2) @ (rest[:, 1:, :3, 3:] - rest[:, :-1, :3, 3:]))[..., 0]
@@ -156,8 +161,8 @@ def solve_legs(
             / reach[..., None]
         )
         error = (target - foot) / reach
-        normal = jacobian.transpose(-1, -2) @ jacobian + pull + 1e-4 * torch.eye(4).to(angles)
-        gradient = (jacobian.transpose(-1, -2) @ error[..., None])[..., 0] + (habit - theta) @ pull
+        normal = jacobian.transpose(-1, -2) @ jacobian + torch.diag_embed(pull + 1e-4)
+        gradient = (jacobian.transpose(-1, -2) @ error[..., None])[..., 0] + pull * (habit - theta)
         change = torch.linalg.solve(normal, gradient).clamp(-0.4, 0.4)
         theta = (theta + change).clamp(low, high)
     for i, leg in enumerate(legs):
