@@ -40,18 +40,19 @@ demo: $(VENV)/product.stamp ## reconstruct the example picture; yours with IMAGE
 	@$(if $(MASK),,$(BIN)/farm3d models fetch --needed-by "$(IMAGE)")
 	@$(BIN)/farm3d reconstruct "$(IMAGE)" --category "$(CATEGORY)" $(if $(MASK),--mask "$(MASK)") --out "$(OUT)" --turntable --overwrite
 
-check: $(VENV)/dev.stamp ## lint, format, types, import floors
+check: $(VENV)/dev.stamp ## lint, format, import floors, types, and that the documents tell the truth
 	@$(BIN)/ruff check src tests benchmarks
 	@$(BIN)/ruff format --check src tests benchmarks
 	@$(BIN)/lint-imports
 	@$(BIN)/pyright --pythonpath $(BIN)/python
+	@$(BIN)/python -m pytest -q tests/test_house.py -k "document or link or walk or paper or readme or changelog"
 
 format: $(VENV)/dev.stamp ## let ruff format and mend what it can
 	@$(BIN)/ruff check --fix src tests benchmarks
 	@$(BIN)/ruff format src tests benchmarks
 
 test: $(VENV)/dev.stamp ## the quick tests (no network, no GPU needed)
-	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m 'not slow'
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'not slow'
 
 $(VENV)/judges.stamp: $(VENV)/dev.stamp
 	@echo "installing Blender as a Python package, a judge of our files (Python 3.11 only)"
@@ -59,7 +60,7 @@ $(VENV)/judges.stamp: $(VENV)/dev.stamp
 	@touch $@
 
 test-all: $(VENV)/judges.stamp ## every test, slow ones and outside judges too
-	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 bench: $(VENV)/dev.stamp ## time the renderer against its peers (writes benchmarks/results)
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[bench]'

@@ -72,7 +72,17 @@ def main() -> int:
     seconds = None
     peak_gib = None
     if not options.judge_only:
-        command = [sys.executable, "-m", "farm3d", "reconstruct", *map(str, photos), "--category", options.category, "--out", str(options.out)]
+        command = [
+            sys.executable,
+            "-m",
+            "farm3d",
+            "reconstruct",
+            *map(str, photos),
+            "--category",
+            options.category,
+            "--out",
+            str(options.out),
+        ]
         command += ["--threads", str(options.threads), "--overwrite"]
         if options.masks:
             command += ["--mask", str(options.masks)]

@@ -38,10 +38,20 @@ def visible_rule_gradient(vertices: torch.Tensor, topology: EdgeTopology, camera
                 line = (row if axis == 0 else column) + 0.5
                 left = (column if axis == 0 else row) + 0.5
                 steep = (q - p).abs()[:, along] >= (q - p).abs()[:, across]
-                t = (line - p[:, along]) / (q - p)[:, along]
+                span = (q - p)[:, along]
+                t = (line - p[:, along]) / torch.where(span == 0, 1.0, span)
                 crossing = p[:, across] + t * (q - p)[:, across]
                 key = torch.minimum(start, end) * (topology.max_vertex + 1) + torch.maximum(start, end)
-                hit = torch.isin(key, silhouette) & steep & (t >= 0) & (t < 1) & (crossing >= left) & (crossing < left + 1) & ~found
+                hit = (
+                    torch.isin(key, silhouette)
+                    & steep
+                    & (span != 0)
+                    & (t >= 0)
+                    & (t < 1)
+                    & (crossing >= left)
+                    & (crossing < left + 1)
+                    & ~found
+                )
                 sign = torch.where(inside_first, 1.0, -1.0)
                 total = total + (crossing[hit] * sign[hit]).sum()
                 found |= hit

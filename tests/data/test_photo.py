@@ -168,6 +168,10 @@ def test_arrays_and_pillow_pictures_become_photos() -> None:
     for image in (colours(), colours() / 255, Image.fromarray(colours())):
         photo = photo_from_image(image, name="mare")
         assert photo.name == "mare" and np.array_equal(photo.rgb, colours())
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = Image.open(io.BytesIO(encoded(Image.fromarray(colours()).transpose(Image.Transpose.ROTATE_90), "PNG", exif=exif.tobytes())))
+    assert np.array_equal(photo_from_image(turned).rgb, colours()) and turned.size == (40, 60), "the caller's picture is left alone"
     grey = photo_from_image(colours()[..., 0])
     assert grey.rgb.shape == (40, 60, 3)
     for bad in (np.zeros((4, 40, 60)), np.zeros((40, 60, 3)) + 7.0, np.zeros((40, 60, 3), np.int32), np.full((40, 60, 3), np.nan)):

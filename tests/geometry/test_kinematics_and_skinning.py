@@ -85,7 +85,5 @@ def test_gradients() -> None:
     angles = torch.randn(4, 3, generator=generator, dtype=torch.float64, requires_grad=True)
     vertices = torch.randn(5, 3, generator=generator, dtype=torch.float64, requires_grad=True)
     weights = torch.softmax(torch.randn(5, 4, generator=generator, dtype=torch.float64), -1)
-    assert torch.autograd.gradcheck(
-        lambda v, a: linear_blend_skinning(v, weights, bone_transforms(frames, PARENTS, a)), (vertices, angles)
-    )
+    assert torch.autograd.gradcheck(lambda v, a: linear_blend_skinning(v, weights, bone_transforms(frames, PARENTS, a)), (vertices, angles))
     assert torch.autograd.gradcheck(lambda s: rest_frames(s, ENDS.double()), (STARTS.double().requires_grad_(),))

@@ -129,6 +129,7 @@ def test_supersampling_is_the_mean_of_a_larger_picture(backend) -> None:
     animal = quadruped(sides=8)
     vertices = animal.rest.vertices[None]
     camera = Camera.orbit(1.0, 0.2, distance=8.0, size_px=20)
+    assert animal.rest.uv is not None and animal.rest.faces_uv is not None
     albedo = Texture(animal.rest.uv, animal.rest.faces_uv, animal.albedo)
     small = render(vertices, animal.rest.faces, camera, LAMP, albedo=albedo, supersample=3, backend=backend)
     large = render(vertices, animal.rest.faces, camera.resized(60, 60), LAMP, albedo=albedo, backend=backend)

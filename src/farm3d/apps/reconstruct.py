@@ -7,7 +7,6 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +16,7 @@ from farm3d.core.files import write_whole
 from farm3d.core.version import __version__
 
 if TYPE_CHECKING:
-    import numpy as np
-
+    from farm3d.data.segment import OnnxSegmenter
     from farm3d.model.reconstructor import Reconstruction, Reconstructor
 
 __all__ = ["reconstruct"]
@@ -30,6 +28,7 @@ def reconstruct(options: ReconstructOptions) -> int:
     from rich.console import Console
 
     from farm3d.data.preprocess import find_masks, list_photos
+    from farm3d.data.segment import OnnxSegmenter
     from farm3d.model.reconstructor import Reconstructor
 
     console = Console(stderr=False, soft_wrap=True)
@@ -46,7 +45,7 @@ def reconstruct(options: ReconstructOptions) -> int:
     if not waiting:
         return 0
     reconstructor = Reconstructor.from_pretrained(options.category)
-    segmenter = _lazy_segmenter(options)
+    segmenter = OnnxSegmenter(options.segmenter, threads=options.threads)
     report: list[dict[str, Any]] = []
     for number, photo in enumerate(waiting, 1):
         label = f"{photo.name}" if len(waiting) == 1 else f"{number}/{len(waiting)} {photo.name}"
@@ -65,7 +64,15 @@ def reconstruct(options: ReconstructOptions) -> int:
         console.print(f"{label}: outline agreement {result.iou:.2f}, {seconds:.1f} s")
         for warning in result.warnings:
             console.print(f"  note: {warning}")
-        report.append({"photo": photo.name, "status": "done", "iou": round(result.iou, 4), "seconds": round(seconds, 2), "warnings": list(result.warnings)})
+        report.append(
+            {
+                "photo": photo.name,
+                "status": "done",
+                "iou": round(result.iou, 4),
+                "seconds": round(seconds, 2),
+                "warnings": list(result.warnings),
+            }
+        )
     _summary(console, report, waiting, options)
     if len(photos) > 1:
         write_whole(options.out / "report.json", json.dumps({"version": __version__, "photos": report}, indent=2, allow_nan=False) + "\n")
@@ -76,7 +83,7 @@ def _one(
     reconstructor: Reconstructor,
     photo: Path,
     mask: Path | None,
-    segmenter: Callable[[np.ndarray], np.ndarray],
+    segmenter: OnnxSegmenter,
     options: ReconstructOptions,
     label: str,
 ) -> Reconstruction:
@@ -141,20 +148,6 @@ def _check_writable(folder: Path) -> None:
         raise OutputError(f"{folder}: no permission to write here", hint="choose another --out folder")
 
 
-def _lazy_segmenter(options: ReconstructOptions) -> Callable[[np.ndarray], np.ndarray]:
-    """Load the segmenter at the first photograph that needs it: those with a mask never pay for it."""
-    loaded: list[Callable[[np.ndarray], np.ndarray]] = []
-
-    def segment(colours: np.ndarray) -> np.ndarray:
-        if not loaded:
-            from farm3d.data.segment import OnnxSegmenter, find_segmenter
-
-            loaded.append(OnnxSegmenter(find_segmenter(options.segmenter), threads=options.threads))
-        return loaded[0](colours)
-
-    return segment
-
-
 def _summary(console: Any, report: list[dict[str, Any]], photos: list[Path], options: ReconstructOptions) -> None:
     done = [entry for entry in report if entry["status"] == "done"]
     failed = len(report) - len(done)
@@ -179,9 +172,8 @@ class _Bar:
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         self.label = label
-        self.progress = Progress(
-            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"), TimeRemainingColumn(), console=Console(stderr=True), transient=True
-        )
+        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"), TimeRemainingColumn())
+        self.progress = Progress(*columns, console=Console(stderr=True), transient=True)
         self.task = self.progress.add_task(label, total=None, state="reading")
 
     def __enter__(self) -> _Bar:
@@ -196,4 +188,6 @@ class _Bar:
         self.progress.update(self.task, state=state)
 
     def update(self, progress: Any) -> None:
-        self.progress.update(self.task, completed=progress.step, total=progress.total, state=f"{progress.stage}, agreement {progress.iou:.2f}")
+        self.progress.update(
+            self.task, completed=progress.step, total=progress.total, state=f"{progress.stage}, agreement {progress.iou:.2f}"
+        )

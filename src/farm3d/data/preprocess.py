@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -330,7 +331,7 @@ def list_photos(paths: Path | str | Sequence[Path | str]) -> list[Path]:
     found: list[Path] = []
     for path in [paths] if isinstance(paths, (str, Path)) else paths:
         folder = Path(path)
-        if not folder.is_dir():
+        if not os.path.isdir(folder):  # Path.is_dir raises where a parent may not be searched
             found.append(folder)
             continue
         pictures = _pictures_in(folder)
@@ -354,7 +355,7 @@ def find_masks(photos: Sequence[Path], mask: Path | str | None) -> dict[Path, Pa
         return dict.fromkeys(photos)
     mask = Path(mask)
     where = shown_path(mask)
-    if not mask.is_dir():
+    if not os.path.isdir(mask):
         if len(photos) > 1:
             raise InputError(
                 f"{where}: one mask file for {len(photos)} photos", hint="give a folder that holds NAME_mask.png for each photo"
@@ -378,7 +379,7 @@ def _pictures_in(folder: Path) -> list[Path]:
     """Return the pictures of a folder by name; of equal stems the lossless format first."""
     try:
         names = [entry for entry in folder.iterdir() if entry.suffix.lower() in PICTURE_SUFFIXES and not entry.name.startswith(".")]
-        entries = [entry for entry in names if not entry.is_dir()]
+        entries = [entry for entry in names if not os.path.isdir(entry)]
     except OSError as error:
         raise InputError(f"{shown_path(folder)}: this folder cannot be read: {error.strerror or error}") from error
     return sorted(entries, key=lambda entry: (entry.stem, PICTURE_SUFFIXES.index(entry.suffix.lower())))

@@ -82,7 +82,7 @@ def find_segmenter(explicit: Path | None = None) -> Path:
         MissingPartError: none is given and none is installed.
     """
     if explicit is not None:
-        if not Path(explicit).is_file():
+        if not os.path.isfile(explicit):  # Path.is_file raises where a parent may not be searched
             raise InputError(f"{shown_path(explicit)}: no such segmenter file", hint="give an ISNet or U2-Net ONNX file")
         return Path(explicit)
     installed = installed_segmenters()
@@ -104,8 +104,8 @@ def installed_segmenters() -> list[InstalledSegmenter]:
     found = []
     for folder, name, source in places:
         path = folder / name
-        if path.is_file():
-            found.append(InstalledSegmenter(path, path.stat().st_size, source))
+        if os.path.isfile(path):
+            found.append(InstalledSegmenter(path, os.path.getsize(path), source))
     return found
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.sparse import coo_matrix
+from scipy.sparse import coo_matrix, csr_array
 from scipy.sparse.csgraph import dijkstra
 
 from farm3d.core.shapes import Float, Int, Tensor, checked
@@ -21,7 +21,7 @@ TAIL_NAMES = ("tail_01", "tail_02", "tail_03")
 
 
 class Bones(NamedTuple):
-    """K bones, parents first: ``names``, ``parents`` (index or -1), ``starts`` and ``ends`` ``[K, 3]``, ``centre`` ``[3]`` = the root joint."""
+    """K bones, parents first: ``names``, ``parents`` (index or -1), ``starts``, ``ends`` ``[K, 3]``, and the root joint ``centre`` ``[3]``."""
 
     names: tuple[str, ...]
     parents: tuple[int, ...]
@@ -72,7 +72,7 @@ def find_quadruped_bones(
         front, rear = np.stack([centre, head_end]), np.stack([centre, rear_end])
     front_joints, rear_joints = _resample(front, 5), _resample(rear, 5)
 
-    names, parents = list(BODY_NAMES), [-1, 0, 1, 2, -1, 4, 5, 6]
+    names, parents = [*map(str, BODY_NAMES)], [-1, 0, 1, 2, -1, 4, 5, 6]
     starts = [*front_joints[:4], *rear_joints[:4]]
     ends = [*front_joints[1:], *rear_joints[1:]]
     body_ends = np.array(ends)
@@ -113,14 +113,14 @@ def _on_plane(point: np.ndarray) -> np.ndarray:
     return np.array([0.0, point[1], point[2]])
 
 
-def _edge_graph(points: np.ndarray, faces: np.ndarray) -> coo_matrix:
+def _edge_graph(points: np.ndarray, faces: np.ndarray) -> csr_array:
     ends = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
     ends = np.unique(np.sort(ends, 1), axis=0)  # coo_matrix would add up the two copies of an edge
     lengths = np.linalg.norm(points[ends[:, 0]] - points[ends[:, 1]], axis=1) + 1e-9
     return coo_matrix((lengths, (ends[:, 0], ends[:, 1])), shape=(len(points), len(points))).tocsr()
 
 
-def _geodesic(graph: coo_matrix, source: int) -> np.ndarray:
+def _geodesic(graph: csr_array, source: int) -> np.ndarray:
     return dijkstra(graph, directed=False, indices=source)
 
 
@@ -170,7 +170,7 @@ def _trunk_height(points: np.ndarray, mean: np.ndarray, feet: list[np.ndarray]) 
     return float(0.5 * (slab[:, 1].min() + slab[:, 1].max()) + 0.1 * (slab[:, 1].max() - slab[:, 1].min()))
 
 
-def _centre_line(points: np.ndarray, graph: coo_matrix, tip: int, centre: np.ndarray, upper: np.ndarray) -> np.ndarray:
+def _centre_line(points: np.ndarray, graph: csr_array, tip: int, centre: np.ndarray, upper: np.ndarray) -> np.ndarray:
     """Polyline from ``centre`` to the vertex ``tip``: means of geodesic rings around the tip, on the mirror plane."""
     distance = _geodesic(graph, tip)
     ahead = upper & (points[:, 2] > centre[2])
@@ -193,7 +193,7 @@ def _centre_line(points: np.ndarray, graph: coo_matrix, tip: int, centre: np.nda
     return smooth[::-1]
 
 
-def _leg_line(points: np.ndarray, graph: coo_matrix, feet: list[np.ndarray], side: int, trunk_y: float) -> np.ndarray:
+def _leg_line(points: np.ndarray, graph: csr_array, feet: list[np.ndarray], side: int, trunk_y: float) -> np.ndarray:
     """Polyline from a foot up the middle of its leg to the hip or shoulder inside the trunk."""
     foot = feet[side]
     source = int(np.square(points - foot).sum(1).argmin())
@@ -218,7 +218,7 @@ def _leg_line(points: np.ndarray, graph: coo_matrix, feet: list[np.ndarray], sid
     return np.array(line)
 
 
-def _tail_line(points: np.ndarray, graph: coo_matrix, mean: np.ndarray) -> np.ndarray | None:
+def _tail_line(points: np.ndarray, graph: csr_array, mean: np.ndarray) -> np.ndarray | None:
     """Polyline root -> tip of the tail: the thin part that ends behind the body near the mirror plane; None without one."""
     z = points[:, 2]
     length = z.max() - z.min()

@@ -186,7 +186,7 @@ def weld(
 @checked
 def fill_holes(vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"]) -> tuple[Float[Tensor, "V2 3"], Int[Tensor, "F2 3"]]:
     """Close every boundary loop of an oriented surface with a fan around the loop's mean point."""
-    pairs, face_edges, counts = edges(faces)
+    _, face_edges, counts = edges(faces)
     lone = (counts[face_edges] == 1).reshape(-1)
     sides = torch.stack([faces, faces.roll(-1, 1)], -1).reshape(-1, 2)[lone]
     if sides.shape[0] == 0:

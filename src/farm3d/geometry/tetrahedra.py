@@ -51,7 +51,7 @@ class Grid:
     @classmethod
     def cube(cls, resolution: int, *, half: float = 3.5) -> Grid:
         """The cube [-half, half]^3 of section 2.2."""
-        return cls((-half,) * 3, (half,) * 3, (resolution,) * 3)
+        return cls((-half, -half, -half), (half, half, half), (resolution, resolution, resolution))
 
     @property
     def step(self) -> tuple[float, float, float]:

@@ -82,7 +82,11 @@ def cut_charts(vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"]) -> lis
     """Return the face numbers of each chart of the half x >= 0; every chart is a disc that flattens without folds or much stretch."""
     leg = _legs(vertices, faces)
     side = _smooth_over_faces(torch.nn.functional.normalize(face_normals(vertices, faces), dim=1)[:, 0], faces) < -0.1
-    label = _absorb_small(leg * 2 + side.long(), faces, least=max(24, len(faces) // 100))
+    label = torch.where(leg > 0, leg * 2 + side.long(), 0)
+    for number in (1, 2):
+        label[_bridge(vertices, faces, leg == number)] = number * 2 + 1
+        label[_pinched(faces, label == 0)] = number * 2 + 1
+    label = _absorb_small(label, faces, least=max(24, len(faces) // 100))
     waiting = _pieces(label, faces)
     done: list[Tensor] = []
     while waiting:
@@ -113,9 +117,31 @@ def _legs(vertices: Tensor, faces: Tensor) -> Tensor:
             if bool((mine & plane).any()) or share > 0.4:
                 break
             chosen = mine[faces].all(1) & (vertices[faces][:, :, 1] < height).all(1)
-            result[(result == number) & ~chosen] = 0
             result[chosen] = number
     return result
+
+
+def _bridge(vertices: Tensor, faces: Tensor, piece: Tensor) -> Tensor:
+    """Faces along the shortest way from a piece (mask ``[F]``) to the border: without them the rest is a disc, not one with a hole."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import dijkstra
+
+    rest = faces[~piece]
+    start = np.intersect1d(faces[piece].unique().numpy(), rest.unique().numpy())
+    pairs, _, counts = edges(faces)
+    goal = np.intersect1d(pairs[counts == 1].unique().numpy(), rest.unique().numpy())
+    if len(start) == 0 or len(goal) == 0 or len(np.intersect1d(start, goal)):
+        return torch.zeros(len(faces), dtype=torch.bool)
+    pairs, _, _ = edges(rest)
+    lengths = (vertices[pairs[:, 0]] - vertices[pairs[:, 1]]).norm(dim=1).numpy()
+    graph = coo_matrix((lengths, (pairs[:, 0].numpy(), pairs[:, 1].numpy())), (len(vertices),) * 2)
+    distance, before, _ = dijkstra(graph.tocsr(), directed=False, indices=start, min_only=True, return_predecessors=True)
+    way = [int(goal[distance[goal].argmin()])]
+    while before[way[-1]] >= 0:
+        way.append(int(before[way[-1]]))
+    on_way = torch.zeros(len(vertices), dtype=torch.bool)
+    on_way[way] = True
+    return on_way[faces].any(1) & ~piece
 
 
 def _vertex_pieces(faces: Tensor, count: int) -> Tensor:
@@ -192,6 +218,19 @@ def _faults(vertices: Tensor, faces: Tensor) -> Tensor | None:
     return None
 
 
+def _pinched(faces: Tensor, chosen: Tensor) -> Tensor:
+    """Faces of ``chosen`` (mask ``[F]``) at vertices where they only meet in a point, ``[F]``."""
+    found = torch.zeros(len(faces), dtype=torch.bool)
+    for _ in range(5):
+        pairs, _, counts = edges(faces[chosen & ~found])
+        border = torch.bincount(pairs[counts == 1].reshape(-1), minlength=int(faces.max()) + 1)
+        more = (border > 2)[faces].any(1) & chosen & ~found
+        if not bool(more.any()):
+            break
+        found |= more
+    return found
+
+
 def _is_disc(faces: Tensor) -> bool:
     report = inspect_surface(faces)
     return report.manifold and not report.closed and report.euler == 1
@@ -206,7 +245,13 @@ def _cut(vertices: Tensor, faces: Tensor, part: Tensor, bad: Tensor) -> list[Ten
             touched = torch.zeros(len(vertices), dtype=torch.bool)
             touched[own[grown].reshape(-1)] = True
             grown = touched[own].any(1)
-        label = _absorb_small(grown.long(), own, least=12)
+        label = _absorb_small(grown.long(), own, least=30)  # small spots stay: they cost less than a seam
+        for piece in _pieces(label, own):
+            if int(label[piece[0]]) == 1:
+                mask = torch.zeros(len(own), dtype=torch.bool)
+                mask[piece] = True
+                label[_bridge(vertices, own, mask)] = 1
+        label[_pinched(own, label == 0)] = 1
         pieces = _pieces(label, own)
         if len(pieces) > 1:
             return [part[piece] for piece in pieces]

@@ -20,7 +20,7 @@ from farm3d.geometry.surface import vertex_normals
 from farm3d.render.rasterize import Fragments, interpolate, rasterize
 from farm3d.structures import Camera, Crop, Light, Mesh
 
-__all__ = ["Appearance", "estimate_appearance", "estimate_light", "linear_from_srgb", "srgb_from_linear"]
+__all__ = ["Appearance", "estimate_appearance", "estimate_light", "linear_from_srgb", "srgb_from_linear", "vertex_colours"]
 
 _FACING = 0.15  # cosine below which a surface point is too oblique to take its colour from the picture
 _BLEND = 0.12  # confidence at which a texel relies on its own observation alone
@@ -72,19 +72,20 @@ def estimate_appearance(
     trusted = _trusted(crop.mask)
     light = estimate_light(image, trusted, interpolate(normals[None], fragments, rest.faces)[0])
 
-    sampler = _Sampler(image, trusted, fragments, camera, light)
+    sampler = _Sampler(image, trusted, fragments, light)
     view = functional.normalize(-camera.to_camera(posed), dim=-1)
     colours, confidence = sampler(camera.pixels(posed), -camera.to_camera(posed)[..., 2], normals, view)
     filled = _harmonic_fill(colours, confidence, mirror, rest.faces)
 
     assert rest.uv is not None and rest.faces_uv is not None
-    flat = torch.cat([rest.uv * 2 - 1, torch.zeros_like(rest.uv[:, :1]), torch.ones_like(rest.uv[:, :1])], -1)
-    atlas = rasterize(flat[None], rest.faces_uv, height_px=texture_px, width_px=texture_px)
+    uv, faces_uv = rest.uv, rest.faces_uv
+    flat = torch.cat([uv * 2 - 1, torch.zeros_like(uv[:, :1]), torch.ones_like(uv[:, :1])], -1)
+    atlas = rasterize(flat[None], faces_uv, height_px=texture_px, width_px=texture_px)
 
     def at_texels(values: Tensor) -> Tensor:
-        corners = torch.zeros(len(rest.uv), values.shape[-1], dtype=values.dtype).to(values)
-        corners[rest.faces_uv.flatten()] = values[rest.faces.flatten()]
-        return interpolate(corners[None], atlas, rest.faces_uv)[0]
+        corners = torch.zeros(len(uv), values.shape[-1], dtype=values.dtype).to(values)
+        corners[faces_uv.flatten()] = values[rest.faces.flatten()]
+        return interpolate(corners[None], atlas, faces_uv)[0]
 
     points = at_texels(posed)
     texel_normals = functional.normalize(at_texels(normals), dim=-1)
@@ -132,10 +133,31 @@ def estimate_light(image: Float[Tensor, "H W 3"], trusted: Float[Tensor, "H W"],
     return Light(direction.to(image), ambient.to(image), (ratio * ambient).to(image))
 
 
+def vertex_colours(
+    posed: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"], mirror: Int[Tensor, "V"], camera: Camera, crop: tuple[Tensor, Tensor]
+) -> Float[Tensor, "V 3"]:
+    """Return what each vertex looks like in the picture, shading included, averaged with its mirrored vertex where both are seen.
+
+    ``crop`` is the linear picture ``[S, S, 3]`` and its mask ``[S, S]``, at the camera's size. Used by the fit's colour term.
+    """
+    image, mask = crop
+    size = image.shape[0]
+    fragments = rasterize(camera.clip(posed[None]), faces, height_px=size, width_px=size)
+    white = Light(posed.new_tensor([0.0, 0.0, 1.0]), posed.new_tensor(1.0), posed.new_tensor(0.0))
+    normals = vertex_normals(posed, faces) @ camera.T_camera_world[:3, :3].T
+    in_camera = camera.to_camera(posed)
+    sampler = _Sampler(image, _trusted(mask), fragments, white)
+    colours, confidence = sampler(camera.pixels(posed), -in_camera[:, 2], normals, functional.normalize(-in_camera, dim=-1))
+    weight = (confidence + confidence[mirror])[:, None]
+    blended = (colours * confidence[:, None] + colours[mirror] * confidence[mirror][:, None]) / weight.clamp_min(1e-6)
+    mean = (colours * confidence[:, None]).sum(0) / confidence.sum().clamp_min(1e-6)
+    return torch.where(weight > 0.02, blended, mean)
+
+
 class _Sampler:
     """Colour without shading, and confidence, of surface points given by pixel, depth and normal."""
 
-    def __init__(self, image: Tensor, trusted: Tensor, fragments: Fragments, camera: Camera, light: Light) -> None:
+    def __init__(self, image: Tensor, trusted: Tensor, fragments: Fragments, light: Light) -> None:
         self.size = image.shape[0]
         self.planes = torch.cat([image, trusted[..., None]], -1).permute(2, 0, 1)[None]
         depth = fragments.depth[0]
@@ -145,7 +167,6 @@ class _Sampler:
         self.depth = nearest
         self.tolerance = 0.012 * depth.max().item()
         self.light = light
-        del camera
 
     def __call__(self, pixels: Tensor, depth: Tensor, normals: Tensor, view: Tensor) -> tuple[Tensor, Tensor]:
         grid = (pixels / (self.size / 2) - 1)[None, None]
@@ -208,6 +229,6 @@ def _mirror_faces(faces: Tensor, mirror: Tensor) -> tuple[Tensor, Tensor]:
 
 def _spread(values: Tensor, inside: Tensor) -> Tensor:
     """Fill texels outside the charts with their nearest chart texel, so that filtering and mipmaps do not bleed."""
-    indices = distance_transform_edt(~inside.cpu().numpy(), return_distances=False, return_indices=True)
+    indices = np.asarray(distance_transform_edt(~inside.cpu().numpy(), return_distances=False, return_indices=True))
     rows, columns = (torch.from_numpy(np.ascontiguousarray(index)).to(inside.device) for index in indices)
     return values[rows, columns]

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.sparse import coo_matrix, diags
+from scipy.sparse import coo_matrix, csr_array, diags
 from scipy.sparse.linalg import eigsh
 
 from farm3d.core.shapes import Float, Int, Tensor, checked
@@ -120,7 +120,7 @@ def mirror_modes(vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"], mirr
     return Modes(*(torch.from_numpy(values).float() for values in (along_yz, along_x, stiffness_yz / unit, stiffness_x / unit)))
 
 
-def _cotangent_laplacian(points: np.ndarray, triangles: np.ndarray) -> tuple[coo_matrix, np.ndarray]:
+def _cotangent_laplacian(points: np.ndarray, triangles: np.ndarray) -> tuple[csr_array, np.ndarray]:
     rows, columns, values = [], [], []
     areas = np.zeros(len(points))
     for corner in range(3):
@@ -138,7 +138,7 @@ def _cotangent_laplacian(points: np.ndarray, triangles: np.ndarray) -> tuple[coo
     return diags(np.asarray(weights.sum(1)).ravel()) - weights, areas
 
 
-def _lowest_modes(laplacian: coo_matrix, areas: np.ndarray, basis: coo_matrix, count: int) -> tuple[np.ndarray, np.ndarray]:
+def _lowest_modes(laplacian: csr_array, areas: np.ndarray, basis: csr_array, count: int) -> tuple[np.ndarray, np.ndarray]:
     stiffness = (basis.T @ laplacian @ basis).tocsc()
     mass = (basis.T @ diags(areas) @ basis).tocsc()
     start = np.random.default_rng(0).standard_normal(stiffness.shape[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 
@@ -18,7 +19,9 @@ HALF_BOX = 3.5  # fields live in the cube [-3.5, 3.5]^3
 
 
 @checked
-def harmonic_embedding(points: Float[Tensor, "*batch C"], *, octaves: int, scalar: float = 0.9 * math.pi / HALF_BOX) -> Float[Tensor, "*batch E"]:
+def harmonic_embedding(
+    points: Float[Tensor, "*batch C"], *, octaves: int, scalar: float = 0.9 * math.pi / HALF_BOX
+) -> Float[Tensor, "*batch E"]:
     """Return the coordinates followed by sines and cosines of coordinate * scalar * 2^k, k = 0 .. octaves - 1 (section 2.1).
 
     ``E = C * (1 + 2 * octaves)``; three coordinates and 8 octaves give 51 numbers.
@@ -43,7 +46,7 @@ class CoordMLP(nn.Module):
         self.octaves = octaves
         self.first = nn.Linear(3 * (1 + 2 * octaves), hidden)
         widths = [hidden] * layers + [outputs]
-        self.rest = nn.ModuleList([nn.Linear(a, b, bias=False) for a, b in zip(widths[:-1], widths[1:], strict=True)])
+        self.rest = nn.ModuleList([nn.Linear(a, b, bias=False) for a, b in itertools.pairwise(widths)])
 
     def forward(self, points: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch C"]:
         """Evaluate at points of the object frame, canonical units."""

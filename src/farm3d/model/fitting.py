@@ -17,6 +17,7 @@ import torch
 from farm3d.core.errors import Cancelled
 from farm3d.core.random import torch_generator
 from farm3d.core.shapes import Float, Tensor
+from farm3d.model.appearance import vertex_colours
 from farm3d.model.objective import Target, Terms, Weights, measure, target_of
 from farm3d.model.parameters import FIELD_OF_VIEW_DEG, Parameters, Posed, pose
 from farm3d.model.prior import CategoryPrior
@@ -85,9 +86,9 @@ class Fit(NamedTuple):
 
 def stages(options: FitOptions) -> tuple[Stage, ...]:
     """Return the table of rounds."""
-    look = Weights(feature=0.8, pose=0.002, proportion=0.006, modes=0.01)
-    chosen = Weights(feature=0.8)
-    final = Weights(feature=0.3)
+    look = Weights(feature=0.35, pose=0.002, proportion=0.006, modes=0.01)
+    chosen = Weights(feature=0.35)
+    final = Weights(feature=0.25, colour=0.5)
     return (
         Stage("views", 64, 45, 0.035, 2, 0.3, look),
         Stage("poses", 64, 50, 0.03, 1, 0.5, chosen),
@@ -175,6 +176,16 @@ def _with_variants(prior: CategoryPrior, parameters: Parameters) -> Parameters:
     return spread
 
 
+def _coat(prior: CategoryPrior, posed: Posed, target: Target) -> Float[Tensor, "B V 3"]:
+    with torch.no_grad():
+        coats = []
+        for row in range(len(posed.vertices)):
+            camera = posed.camera.replace(T_camera_world=posed.camera.T_camera_world[row], intrinsics=posed.camera.intrinsics[row])
+            picture = (target.image, target.mask)
+            coats.append(vertex_colours(posed.vertices[row], prior.template.faces, prior.mirror, camera, picture))
+        return torch.stack(coats)
+
+
 def _table(origin: Tensor, parameters: Parameters, terms: Terms, order: Tensor) -> list[Hypothesis]:
     def degrees(angle: Tensor) -> float:
         return (math.degrees(angle.item()) + 180) % 360 - 180
@@ -223,12 +234,16 @@ def _refine(
     groups = [{"params": [value.requires_grad_()], "lr": stage.rate * _RATES[name]} for name, value in parameters.items()]
     optimizer = torch.optim.Adam(groups, betas=(0.9, 0.98))
     rates = [group["lr"] for group in groups]
+    colours: Tensor | None = None
     for step in range(stage.steps):
         fraction = step / stage.steps
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * min(1.0, (step + 1) / 5) * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * fraction)))
         posed = pose(prior, parameters, size_px=target.size_px, sagittal=stage.sagittal)
-        terms = measure(prior, parameters, posed, target, weights=stage.weights)
+        # The coat is read off the picture now and then: the pattern then holds the surface in place while the outline moves.
+        if stage.weights.colour > 0 and step >= stage.steps // 3 and step % 20 == 0:
+            colours = _coat(prior, posed, target)
+        terms = measure(prior, parameters, posed, target, weights=stage.weights, colours=colours)
         optimizer.zero_grad(set_to_none=True)
         terms.total.sum().backward()
         optimizer.step()

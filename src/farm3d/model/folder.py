@@ -171,8 +171,9 @@ def _check_manifest(path: Path, data: bytes, kind: str) -> dict[str, dict[str, A
     if manifest.get("kind") != kind:
         raise ModelError(f"{path}: holds a model of kind {manifest.get('kind')!r}, expected {kind!r}", hint="give another model folder")
     files = manifest.get("files")
-    good = isinstance(files, dict) and sorted(files) == sorted((_CARD, _CONFIG, _TENSORS))
-    good = good and all(_is_entry(facts) for facts in files.values())
+    if not isinstance(files, dict):
+        files = {}
+    good = sorted(files) == sorted((_CARD, _CONFIG, _TENSORS)) and all(_is_entry(facts) for facts in files.values())
     if not good or data != _manifest_bytes({"format": _FORMAT, "format_version": version, "kind": kind, "files": files}):
         raise ModelError(f"{path}: damaged: not as farm3d writes it", hint=_REFETCH)
     return files

@@ -54,7 +54,7 @@ class Target(NamedTuple):
 
 
 class Terms(NamedTuple):
-    """Values per hypothesis, ``[B]`` each; ``total`` is their weighted sum with the prior terms, ``fit`` the part that judges hypotheses."""
+    """Values per hypothesis, ``[B]`` each; ``total`` is the weighted sum with the prior terms, ``fit`` the part that judges hypotheses."""
 
     total: Tensor
     fit: Tensor
@@ -65,7 +65,7 @@ class Terms(NamedTuple):
     iou: Tensor
 
 
-def target_of(crop: Crop, *, size_px: int, features: Float[Tensor, "D G G"] | None = None, count: int = 320) -> Target:
+def target_of(crop: Crop, *, size_px: int, features: Float[Tensor, "D G G"] | None = None, count: int = 256) -> Target:
     """Shrink a crop to ``size_px`` and prepare its distance transforms (section 1.2) and silhouette points."""
 
     def shrink(values: Tensor) -> Tensor:
@@ -87,10 +87,10 @@ def target_of(crop: Crop, *, size_px: int, features: Float[Tensor, "D G G"] | No
 
 def _known(inside: np.ndarray, valid: np.ndarray) -> np.ndarray:
     """Where the silhouette counts: in the photograph, and outside of it too unless the animal is cut by the border nearby."""
-    touching = inside & (distance_transform_edt(valid) <= 2)
+    touching = inside & (np.asarray(distance_transform_edt(valid)) <= 2)
     if valid.all() or not touching.any():
         return np.ones_like(valid)
-    return valid | (distance_transform_edt(~touching) > 0.3 * len(valid))
+    return valid | (np.asarray(distance_transform_edt(~touching)) > 0.3 * len(valid))
 
 
 def measure(
@@ -105,9 +105,9 @@ def measure(
     """Compare B posed animals with a target: mask, distance transforms, coverage, features over the overlap, colour, and the priors."""
     channels = []
     if target.features is not None:
-        channels.append(prior.vertex_features.expand(len(posed.vertices), -1, -1))
+        channels.append(prior.vertex_features[None])
     if colours is not None:
-        channels.append(colours)
+        channels = [values.expand(len(colours), -1, -1) for values in channels] + [colours]
     attributes = torch.cat(channels, -1) if channels else posed.vertices.new_zeros(1, posed.vertices.shape[1], 1)
     drawn, mask = render_attributes(posed.vertices, prior.template.faces, posed.camera, attributes)
     area = (target.mask * target.valid).mean().clamp_min(1e-6)
@@ -135,7 +135,7 @@ def _coverage(posed: Posed, target: Target) -> Float[Tensor, "B"]:
     where the mask itself has no gradient because nothing overlaps.
     """
     size = target.size_px
-    stride = max(1, posed.vertices.shape[1] // 1600)
+    stride = max(1, posed.vertices.shape[1] // 900)
     projected = posed.camera.pixels(posed.vertices[:, ::stride]) / (size / 2) - 1
     with torch.no_grad():
         nearest = torch.cdist(target.points.expand(len(projected), -1, -1), projected).argmin(-1)
@@ -146,18 +146,20 @@ def _coverage(posed: Posed, target: Target) -> Float[Tensor, "B"]:
 
 
 def _feature_distance(drawn: Float[Tensor, "B H W D"], mask: Float[Tensor, "B H W"], target: Target) -> Float[Tensor, "B"]:
-    """Robust distance of features over cells where both silhouettes are, divided by their overlap (recipes: summed over the overlap
-    and divided by the picture, less overlap would score better).
+    """How badly the drawn features explain the picture's, averaged over the cells where both silhouettes are; 0 is no better than chance.
+
+    |g - f|^2 - |f|^2 = |g|^2 - 2 f.g for drawn g and seen f: with unit spread within a place, twice the negative log likelihood ratio
+    of "this place" against "anywhere on the animal". Without the subtraction a view pays for covering cells that nothing explains.
+    Divided by the overlap, because summed over it less overlap would score better (recipes, part C).
     """
     assert target.features is not None
-    channels, cells = target.features.shape[0], target.features.shape[-1]
+    cells = target.features.shape[-1]
     pooled_mask = functional.adaptive_avg_pool2d(mask[:, None], cells)
     pooled = functional.adaptive_avg_pool2d(drawn.permute(0, 3, 1, 2), cells) / pooled_mask.clamp_min(1e-3)
     goal_mask = functional.adaptive_avg_pool2d(target.mask[None, None], cells)
     overlap = torch.minimum(pooled_mask, goal_mask).detach()[:, 0]
-    square = (pooled - target.features).square().mean(1)
-    robust = (1 + square).sqrt() - 1
-    return (robust * overlap).sum((1, 2)) / overlap.sum((1, 2)).clamp_min(1e-3) * (1.0 if channels else 0.0)
+    ratio = (pooled.square() - 2 * pooled * target.features).mean(1)
+    return (ratio * overlap).sum((1, 2)) / overlap.sum((1, 2)).clamp_min(1e-3)
 
 
 def _prior_terms(prior: CategoryPrior, parameters: Parameters, posed: Posed, weights: Weights) -> Float[Tensor, "B"]:

@@ -17,6 +17,8 @@ from farm3d.structures._value import Value
 
 __all__ = ["CategoryPrior", "FieldConfig", "PriorConfig"]
 
+_AGAIN = "fetch or copy the model folder again"
+
 
 @dataclass(frozen=True)
 class FieldConfig:
@@ -101,7 +103,9 @@ class CategoryPrior(Value):
         try:
             return cls._from_tensors(config, tensors)
         except KeyError as error:
-            raise ModelError(f"{path / 'model.safetensors'}: tensor {error} is missing", hint="fetch or copy the model folder again") from error
+            raise ModelError(
+                f"{path / 'model.safetensors'}: tensor {error} is missing", hint="fetch or copy the model folder again"
+            ) from error
 
     @classmethod
     def _from_tensors(cls, config: PriorConfig, tensors: dict[str, Tensor]) -> Self:
@@ -148,7 +152,9 @@ class CategoryPrior(Value):
             "skeleton.ends": self.skeleton.ends,
             "skeleton.centre": self.skeleton.centre,
             "skin_weights": self.skin_weights,
-            **{f"modes.{name}": getattr(self.modes, name).to(half if name.startswith("along") else torch.float32) for name in Modes._fields},
+            **{
+                f"modes.{name}": getattr(self.modes, name).to(half if name.startswith("along") else torch.float32) for name in Modes._fields
+            },
             "features.vertices": self.vertex_features.to(half),
             "features.mean": self.feature_mean,
             "features.matrix": self.feature_matrix,
@@ -173,10 +179,11 @@ class CategoryPrior(Value):
             if tuple(got) != want:
                 raise ModelError(f"model.safetensors: {name} has shape {list(got)}, expected {list(want)}")
         if len(self.config.bone_parents) != bones or any(not -1 <= parent < k for k, parent in enumerate(self.config.bone_parents)):
-            raise ModelError("config.bone_parents: each parent must come before its child", hint="copy the model folder again")
-        for name, faces, limit in (("faces", self.template.faces, count), ("faces_uv", self.template.faces_uv, 0 if self.template.uv is None else len(self.template.uv))):
+            raise ModelError("config.bone_parents: each parent must come before its child", hint=_AGAIN)
+        corners = 0 if self.template.uv is None else len(self.template.uv)
+        for name, faces, limit in (("faces", self.template.faces, count), ("faces_uv", self.template.faces_uv, corners)):
             if faces is not None and (faces.min() < 0 or faces.max() >= limit):
-                raise ModelError(f"model.safetensors: template.{name} points outside its {limit} entries", hint="copy the model folder again")
+                raise ModelError(f"model.safetensors: template.{name} points outside its {limit} entries", hint=_AGAIN)
 
 
 def _strip(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -13,6 +13,7 @@ import torch
 from farm3d.core.errors import InputError, NoAnimalError
 from farm3d.data.photo import Photo, load_photo, photo_from_image
 from farm3d.data.preprocess import Silhouette, find_mask, make_crop, one_animal
+from farm3d.data.segment import OnnxSegmenter, Segmenter
 from farm3d.model.appearance import estimate_appearance
 from farm3d.model.encoder import Encoder
 from farm3d.model.fitting import Fit, FitOptions, Hypothesis, Progress, fit
@@ -23,8 +24,6 @@ from farm3d.structures import Animal, Camera, Crop, Mesh
 if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
-
-    from farm3d.data.segment import Segmenter
 
 __all__ = ["Reconstruction", "Reconstructor"]
 
@@ -107,7 +106,7 @@ class Reconstructor:
         Args:
             image: path, PIL picture, uint8 array ``[H, W, 3 or 4]`` or loaded Photo.
             mask: silhouette, as a file or an array ``[H, W]``; None uses the picture's alpha, else ``segmenter``.
-            segmenter: finds the silhouette when there is neither mask nor alpha.
+            segmenter: finds the silhouette when there is neither mask nor alpha; None uses the one that is installed.
             refine_steps: steps of the last stage; None uses the default.
             height_m: height of the rest shape in metres; None uses the category's.
             texture_px: side of the texture.
@@ -205,7 +204,7 @@ def _as_photo(image: Photo | Image.Image | np.ndarray | Path | str) -> Photo:
 
 def _silhouette(photo: Photo, mask: Path | str | np.ndarray | None, segmenter: Segmenter | None) -> Silhouette:
     if mask is None or isinstance(mask, (str, Path)):
-        return find_mask(photo, None if mask is None else Path(mask), segmenter=segmenter)
+        return find_mask(photo, None if mask is None else Path(mask), segmenter=segmenter or OnnxSegmenter())
     width, height = photo.size_px
     if mask.shape != (height, width):
         raise InputError(f"mask: expected an array of {height} x {width} (the upright photo's rows and columns), got {mask.shape}")
@@ -221,9 +220,11 @@ def _silhouette(photo: Photo, mask: Path | str | np.ndarray | None, segmenter: S
 def _warnings(crop: Crop, found: Fit) -> tuple[str, ...]:
     warnings = list(crop.warnings)
     if found.terms.iou[0] < 0.75:
-        warnings.append(f"the animal's outline fits poorly (agreement {found.terms.iou[0]:.2f}): look at the contact sheet before you use it")
+        warnings.append(f"the outline fits poorly (agreement {found.terms.iou[0]:.2f}): look at the contact sheet before you use it")
     first, *others = found.hypotheses
-    close = [h for h in others if abs((h.azimuth_deg - first.azimuth_deg + 180) % 360 - 180) > 60 and h.score < 1.05 * first.score]
+    close = [h for h in others if abs((h.azimuth_deg - first.azimuth_deg + 180) % 360 - 180) > 60 and h.score < first.score + 0.03]
     if close:
-        warnings.append(f"the view is uncertain: azimuth {first.azimuth_deg:.0f} and {close[0].azimuth_deg:.0f} degrees fit about equally well")
+        warnings.append(
+            f"the view is uncertain: azimuths {first.azimuth_deg:.0f} and {close[0].azimuth_deg:.0f} degrees fit about equally well"
+        )
     return tuple(warnings)

@@ -9,7 +9,8 @@ import torch
 
 from farm3d.core.errors import InputError
 from farm3d.core.shapes import Float, Tensor, checked
-from farm3d.motion.gaits import GALLOP, TROT, WALK, gait_curves
+from farm3d.motion.gaits import GALLOP, TROT, WALK, Soles, gait_curves
+from farm3d.motion.legs import find_legs
 from farm3d.motion.stand import graze_curves, idle_curves
 from farm3d.structures import Animal, Mesh, Skeleton
 from farm3d.structures._value import Value
@@ -64,7 +65,7 @@ def input_pose_clip(angles: Float[Tensor, "K 3"]) -> Clip:
     return _still("input_pose", angles)
 
 
-def make_clip(name: str, skeleton: Skeleton, *, muzzle_height: float | None = None) -> Clip:
+def make_clip(name: str, skeleton: Skeleton, *, muzzle_height: float | None = None, soles: Soles | None = None) -> Clip:
     """Return one of ``rest, idle, walk, trot, gallop, graze`` for this skeleton (unbatched, any device; the clip is on the CPU).
 
     Args:
@@ -72,6 +73,7 @@ def make_clip(name: str, skeleton: Skeleton, *, muzzle_height: float | None = No
         skeleton: bones with the product's names; a missing tail or leg is left out.
         muzzle_height: for ``graze``, how high above the feet the head bone ends, canonical units; a twelfth of the body's
             height if not given. :func:`make_clips` finds it from the mesh.
+        soles: for the gaits, measures the feet's skin; :func:`make_clips` does so with the mesh.
 
     Raises:
         InputError: an unknown name.
@@ -85,7 +87,7 @@ def make_clip(name: str, skeleton: Skeleton, *, muzzle_height: float | None = No
         height = _muzzle_height(skeleton) if muzzle_height is None else muzzle_height
         return _clip(name, *graze_curves(skeleton, muzzle_height=height))
     if name in _GAITS:
-        return _clip(name, *gait_curves(skeleton, _GAITS[name]))
+        return _clip(name, *gait_curves(skeleton, _GAITS[name], soles=soles))
     known = ("rest", "idle", *_GAITS, "graze")
     near = difflib.get_close_matches(name, known, n=1)
     raise InputError(f"no clip {name!r}", hint=f"did you mean {near[0]!r}?" if near else f"clips: {', '.join(known)}")
@@ -117,10 +119,30 @@ def make_clips(animal: Animal) -> tuple[Clip, ...]:
     ``rest`` and ``input_pose`` are left as they are: the first is the file's bind pose, the second must match the photograph's camera.
     """
     clips = [make_clip("rest", animal.skeleton), input_pose_clip(animal.angles)]
+    soles = _soles(animal)
     for name in CLIP_NAMES[2:]:
-        clip = _graze(animal) if name == "graze" else make_clip(name, animal.skeleton)
+        clip = _graze(animal) if name == "graze" else make_clip(name, animal.skeleton, soles=soles)
         clips.append(ground(clip, animal.rest, skin_weights=animal.skin_weights, skeleton=animal.skeleton))
     return tuple(clips)
+
+
+def _soles(animal: Animal) -> Soles:
+    """Return the measure of the animal's feet: the lowest of the vertices that belong to each leg's lower bone."""
+    skeleton, weights, places = animal.skeleton.to("cpu"), animal.skin_weights.cpu(), animal.rest.vertices.cpu()
+    feet: dict[str, tuple[Tensor, Mesh]] = {}
+    for leg in find_legs(skeleton):
+        low = places[:, 1] < (skeleton.starts[leg.bones[2], 1] + skeleton.ends[leg.bones[2], 1]) / 2
+        own = (weights[:, leg.bones[2]] > 0.5) & low
+        if own.any():
+            feet[leg.name] = weights[own], Mesh(places[own], animal.rest.faces.new_zeros(0, 3).cpu())
+
+    def measure(angles: Tensor, root: Tensor) -> dict[str, Tensor]:
+        clip = Clip("", torch.arange(float(len(root))), angles.float(), root.float(), torch.zeros(len(root)))
+        return {
+            name: (_heights(clip, mesh, own, skeleton).amin(-1) - mesh.vertices[:, 1].min()).double() for name, (own, mesh) in feet.items()
+        }
+
+    return measure
 
 
 def _graze(animal: Animal) -> Clip:

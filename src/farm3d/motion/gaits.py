@@ -8,7 +8,7 @@ horse's do, and :func:`farm3d.motion.legs.solve_legs` finds the angles that join
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -17,7 +17,7 @@ from farm3d.core.shapes import Float, Tensor
 from farm3d.motion.legs import bump, find_legs, leg_reach, solve_legs
 from farm3d.structures import Skeleton
 
-__all__ = ["GALLOP", "TROT", "WALK", "Gait", "gait_curves"]
+__all__ = ["GALLOP", "TROT", "WALK", "Gait", "Soles", "gait_curves"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Gait:
         centre: where the middle of that way lies ahead of the standing foot, fore and hind.
         follow: how much of the ground speed the foot keeps while it leaves and meets the ground.
         lift: highest point of a foot in the air, fore and hind.
-        fold_front, fold_rear: habitual x angles (upper, middle, lower) at the height of the swing.
+        fold: x angle of carpus and hock at the height of the swing.
         bob, bob_beats, bob_phase: the body's rise and fall, how often in a stride, and the phase of its highest point.
         nod, nod_beats, nod_phase: the neck's, as an angle; positive lowers the head.
         neck: constant angle of the neck against the standing pose; positive lowers it.
@@ -48,8 +48,7 @@ class Gait:
     duty: float
     reach: float
     lift: tuple[float, float]
-    fold_front: tuple[float, float, float]
-    fold_rear: tuple[float, float, float]
+    fold: tuple[float, float]
     centre: tuple[float, float] = (0.0, 0.0)
     follow: float = 1.0
     bob: float = 0.0
@@ -69,13 +68,12 @@ class Gait:
 
 WALK = Gait(
     period_s=1.15,
-    keys=41,
+    keys=61,
     touchdown={"rear_L": 0.0, "front_L": 0.25, "rear_R": 0.5, "front_R": 0.75},
     duty=0.63,
     reach=0.27,
-    lift=(0.085, 0.06),
-    fold_front=(0.0, -0.50, 1.0),
-    fold_rear=(-0.25, 0.55, -0.60),
+    lift=(0.10, 0.07),
+    fold=(0.95, -0.60),
     centre=(0.02, 0.02),
     bob=0.008,
     bob_phase=0.14,
@@ -87,13 +85,12 @@ WALK = Gait(
 )
 TROT = Gait(
     period_s=0.70,
-    keys=41,
+    keys=61,
     touchdown={"rear_L": 0.0, "front_R": 0.0, "rear_R": 0.5, "front_L": 0.5},
     duty=0.44,
     reach=0.27,
     lift=(0.20, 0.14),
-    fold_front=(-0.1, -0.75, 1.35),
-    fold_rear=(-0.35, 0.80, -0.90),
+    fold=(1.30, -0.90),
     centre=(0.03, 0.0),
     follow=0.6,
     bob=0.022,
@@ -106,13 +103,12 @@ TROT = Gait(
 )
 GALLOP = Gait(
     period_s=0.48,
-    keys=41,
+    keys=61,
     touchdown={"rear_L": 0.0, "rear_R": 0.10, "front_L": 0.34, "front_R": 0.48},
     duty=0.24,
     reach=0.33,
     lift=(0.30, 0.22),
-    fold_front=(-0.2, -1.0, 1.55),
-    fold_rear=(-0.5, 1.05, -1.05),
+    fold=(1.55, -1.05),
     centre=(0.08, 0.10),
     follow=0.35,
     bob=0.035,
@@ -129,6 +125,9 @@ GALLOP = Gait(
     tail=(0.45, 0.03),
 )
 
+
+Soles = Callable[[Tensor, Tensor], Mapping[str, Tensor]]
+"""Given angles ``[T, K, 3]`` and root shifts ``[T, 3]``: how far the lowest skin of each foot is above where it stands, ``[T]``."""
 
 # Standing feet may be behind or ahead of the hip (a cow's hind feet are behind); walking ones swing about a point nearer below it.
 _UNDER_HIP = 0.6
@@ -149,11 +148,16 @@ def _foot_path(phase: Tensor, gait: Gait, *, centre: float, lift: float) -> tupl
 
 
 def gait_curves(
-    skeleton: Skeleton, gait: Gait
+    skeleton: Skeleton, gait: Gait, *, soles: Soles | None = None
 ) -> tuple[Float[Tensor, "T"], Float[Tensor, "T K 3"], Float[Tensor, "T 3"], Float[Tensor, "T"]]:
     """Return key times in seconds, joint angles, shift of the root, and how high the lowest foot is meant to be (canonical units).
 
     The last key repeats the first. Works with any subset of the product's bone names; missing ones stay at rest.
+
+    Args:
+        skeleton: unbatched.
+        gait: which one.
+        soles: measures the feet's skin, so that the sole of a tilted hoof stands on the ground and not just the end of its bone.
     """
     phase = torch.linspace(0, 1, gait.keys, dtype=torch.float64)
     phase[-1] = 0.0
@@ -190,30 +194,33 @@ def gait_curves(
         turn(f"tail_{i + 1:02d}", 1, share * swing_tail * wave(0.1 + 0.08 * i))
 
     feet: dict[str, Tensor] = {}
-    habits: dict[str, Tensor] = {}
-    in_air: dict[str, Tensor] = {}
-    heights, drops = [], [0.0]
+    folds: dict[str, Tensor] = {}
+    heights: dict[str, Tensor] = {}
+    on_ground: dict[str, Tensor] = {}
+    drops = [0.0]
     for leg in legs:
         since = (phase - gait.touchdown[leg.name]) % 1.0
         fore = 0 if leg.is_front else 1
         ahead, above, swing = _foot_path(since, gait, centre=gait.centre[fore], lift=gait.lift[fore])
         length = leg_reach(skeleton, leg)
-        standing = skeleton.ends[leg.bones[2]].double()
-        hip = skeleton.starts[leg.bones[0]].double()
+        standing, hip = skeleton.ends[leg.bones[2]].double(), skeleton.starts[leg.bones[0]].double()
         under_hip = float(((hip[2] - standing[2]) * _UNDER_HIP).clamp(-0.15 * length, 0.15 * length))
         path = standing.expand(len(phase), 3).clone()
         path[:, 1] += above * length
         path[:, 2] += ahead * length + under_hip
-        feet[leg.name] = path
-        fold = torch.tensor(gait.fold_front if leg.is_front else gait.fold_rear).double()
-        habits[leg.name] = fold * bump(swing, peak=0.42)[:, None]
-        in_air[leg.name] = bump(swing, sharpness=0.6)
-        heights.append(above * length)
+        feet[leg.name], heights[leg.name] = path, above * length
+        folds[leg.name] = gait.fold[fore] * bump(swing, peak=0.42)
+        on_ground[leg.name] = 1 - bump(swing, sharpness=0.5)
         far = gait.reach + abs(gait.centre[fore])
         drops.append(min(float(hip[1] - standing[1]) - length * math.sqrt(max(1 - far**2, 0.5)), 0.06 * length))
     root = torch.zeros(len(phase), 3, dtype=torch.float64)
     root[:, 1] = gait.bob * reach * wave(gait.bob_phase, gait.bob_beats) - max(drops)
-    height = torch.stack(heights).amin(0) if heights else torch.zeros_like(phase)
-    angles = solve_legs(skeleton, angles, root_offset=root, feet=feet, habits=habits, in_air=in_air)
+    angles = solve_legs(skeleton, angles, root_offset=root, feet=feet, folds=folds)
+    for _ in range(2 if soles else 0):
+        measured = soles(angles, root) if soles else {}
+        for name, height in measured.items():
+            feet[name][:, 1] += on_ground[name] * (heights[name] - height)
+        angles = solve_legs(skeleton, angles, root_offset=root, feet=feet, folds=folds)
+    height = torch.stack([*heights.values()]).amin(0) if legs else torch.zeros_like(phase)
     times = torch.linspace(0, gait.period_s, gait.keys, dtype=torch.float64)
     return times, angles, root, height

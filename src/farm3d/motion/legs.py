@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,11 +17,11 @@ __all__ = ["LEGS", "Leg", "find_legs", "leg_reach", "solve_legs"]
 
 LEGS = ("front_L", "front_R", "rear_L", "rear_R")
 
-# Weights of the pull toward the habitual angles against a position error in leg lengths: upper x, upper y, middle x, lower x.
-# The far joints keep their habit, the shoulder and hip do most of the placing.
-_HABIT = (2e-4, 4e-4, 8e-4, 2e-3)
-_AIR = 20.0  # how much stronger the habit is for a foot in the air
+# Pull toward the starting angles against a position error in leg lengths: upper x, upper y, middle x, lower x.
+_STANDING = (2e-4, 4e-4, 8e-4, 2e-3)  # all joints help, the near ones most
+_STEPPING = (1e-5, 1e-5, 1e3, 1e3)  # only the shoulder or hip turns; the others are set by the fold
 _STEPS = 12
+_SOFT = 0.012  # how gently a leg runs into its full stretch, as a fraction of its length
 
 
 @dataclass(frozen=True)
@@ -94,22 +94,20 @@ def solve_legs(
     *,
     root_offset: Float[Tensor, "T 3"],
     feet: Mapping[str, Float[Tensor, "T 3"]],
-    habits: Mapping[str, Float[Tensor, "T 3"]],
-    in_air: Mapping[str, Float[Tensor, "T"]] | None = None,
+    folds: Mapping[str, Float[Tensor, "T"]] | None = None,
 ) -> Float[Tensor, "T K 3"]:
     """Return ``angles`` with the leg bones set so that each foot reaches its place while the body moves as given.
 
-    Each leg has four free angles (upper x and y, middle x, lower x); the foot takes three, the rest stays near the habit. A place
-    out of reach is approached with the leg stretched.
+    A place out of reach is approached with the leg stretched. Without ``folds`` the joints stay as near to the standing pose as the
+    feet allow. With them the lower joints (carpus, hock) are given and the two above follow by the law of cosines, elbow pointing
+    backward and stifle forward: one solution at every moment, so a steady path of the foot gives a steady motion of the leg.
 
     Args:
         skeleton: unbatched.
         angles: body angles at T keys, float64; leg entries are ignored.
         root_offset: shift of the whole body at each key, canonical units.
         feet: for each leg by name, where the end of its lower bone should be, object frame.
-        habits: for each leg by name, the x angles of its three bones when nothing else matters.
-        in_air: for each leg by name, 0 where the foot is on the ground and must be in its place, up to 1 where the place is a wish
-            and the habit rules. All 0 if not given.
+        folds: for each leg by name, the x angle of its lower bone.
     """
     legs = [leg for leg in find_legs(skeleton) if leg.name in feet]
     if not legs:
@@ -121,33 +119,86 @@ def solve_legs(
     body = bone_transforms(frames, skeleton.parents, angles)
     eye = torch.eye(4).to(angles)
     base = torch.stack([body[:, p] if (p := skeleton.parents[leg.bones[0]]) >= 0 else eye.expand(len(angles), 4, 4) for leg in legs])
-    reach = torch.tensor([leg_reach(skeleton, leg) for leg in legs]).to(angles)[:, None, None]
-    target = torch.stack([feet[leg.name] - root_offset for leg in legs]).to(angles)
-    habit = torch.stack([habits[leg.name] for leg in legs]).to(angles)
-    habit = torch.cat([habit[..., :1], torch.zeros_like(habit[..., :1]), habit[..., 1:]], -1)
-    low, high = (torch.tensor([getattr(leg, side) for leg in legs]).to(angles)[:, None] for side in ("low", "high"))
-    bones = torch.tensor([leg.bones for leg in legs])
-    rest = frames[bones]  # [legs, 3, 4, 4]
-    foot_rest = skeleton.ends.to(angles)[bones[:, 2]]
-    freedom = torch.zeros_like(habit[..., 0]) if in_air is None else torch.stack([in_air[leg.name] for leg in legs]).to(angles)
-    pull = torch.tensor(_HABIT).to(angles) * (1 + _AIR * freedom[..., None])
-    # Rotations and origins of middle and lower rest frames seen from the frame before: constant along the chain.
+    # The same places as seen by an unmoved body, whose legs hang from their standing hips.
+    seen = torch.stack([feet[leg.name].to(angles) - root_offset for leg in legs])
+    seen = (base[..., :3, :3].transpose(-1, -2) @ (seen - base[..., :3, 3])[..., None])[..., 0]
+    tipped = torch.atan2(base[..., 2, 1], base[..., 1, 1])
+    joints = torch.stack([torch.cat([skeleton.starts[list(leg.bones)], skeleton.ends[list(leg.bones[2:])]]) for leg in legs]).to(angles)
+    if folds is None:
+        start = torch.zeros(*seen.shape[:2], 4).to(angles)
+        start[..., 0] = -tipped  # a bent back tips the hips; the leg hangs as it stood
+        pull = _STANDING
+    else:
+        start = _fold(legs, joints, seen, torch.stack([folds[leg.name] for leg in legs]).to(angles))
+        pull = _STEPPING
+    low, high = (
+        torch.tensor([getattr(leg, side) for leg in legs]).to(angles)[:, None].expand_as(start).clone() for side in ("low", "high")
+    )
+    for limit in (low, high):
+        limit[..., 0] -= tipped
+    theta = _place(frames[torch.tensor([leg.bones for leg in legs])], joints[:, 3], seen, start, pull=pull, low=low, high=high)
+    for i, leg in enumerate(legs):
+        angles[:, leg.bones[0], :2] = theta[i, :, :2]
+        angles[:, leg.bones[1], 0] = theta[i, :, 2]
+        angles[:, leg.bones[2], 0] = theta[i, :, 3]
+    return angles
+
+
+def _pitch(vector: Tensor) -> Tensor:
+    """Angle about +x away from straight down; x rotations add to it."""
+    return torch.atan2(-vector[..., 2], -vector[..., 1])
+
+
+def _fold(
+    legs: Sequence[Leg], joints: Float[Tensor, "L 4 3"], feet: Float[Tensor, "L T 3"], fold: Float[Tensor, "L T"]
+) -> Float[Tensor, "L T 4"]:
+    """Two-bone legs in the sagittal plane: the upper bone, and middle and lower bone with the given fold between them."""
+    bones = joints.diff(dim=1)
+    rest = _pitch(bones)
+    length = bones[..., 1:].norm(dim=-1)
+    bend = fold + (rest[:, 2] - rest[:, 1])[:, None]
+    upper, middle, lower = (length[:, i, None] for i in range(3))
+    stretch = (middle.square() + lower.square() + 2 * middle * lower * bend.cos()).sqrt()
+    lean = torch.atan2(lower * bend.sin(), middle + lower * bend.cos())  # of that second link against the middle bone
+    line = feet - joints[:, None, 0]
+    longest = upper + stretch
+    gap = _SOFT * longest
+    distance = longest - gap * torch.nn.functional.softplus((longest - line[..., 1:].norm(dim=-1)) / gap)
+    distance = torch.maximum(distance, (upper - stretch).abs() * 1.02 + 1e-6)
+    at_hip = torch.acos(((upper.square() + distance.square() - stretch.square()) / (2 * upper * distance)).clamp(-1, 1))
+    at_foot = torch.acos(((stretch.square() + distance.square() - upper.square()) / (2 * stretch * distance)).clamp(-1, 1))
+    back = torch.tensor([1.0 if leg.is_front else -1.0 for leg in legs]).to(fold)[:, None]  # the elbow points backward, the stifle forward
+    alpha_upper = _pitch(line) + back * at_hip
+    alpha_middle = _pitch(line) - back * at_foot - lean
+    x_upper = alpha_upper - rest[:, 0, None]
+    x_middle = alpha_middle - alpha_upper - (rest[:, 1] - rest[:, 0])[:, None]
+    return torch.stack([x_upper, torch.zeros_like(fold), x_middle, fold], -1)
+
+
+def _place(
+    rest: Float[Tensor, "L 3 4 4"],
+    tip: Float[Tensor, "L 3"],
+    feet: Float[Tensor, "L T 3"],
+    start: Float[Tensor, "L T 4"],
+    *,
+    pull: tuple[float, float, float, float],
+    low: Tensor,
+    high: Tensor,
+) -> Float[Tensor, "L T 4"]:
+    """Damped least squares from ``start``: put the ends of three-bone chains at ``feet``; all legs and keys at once."""
+    # Rotations and origins of the middle and lower rest frames seen from the frame before: constant along the chain.
     step = rest[:, :-1, :3, :3].transpose(-1, -2) @ rest[:, 1:, :3, :3]
     shift = (rest[:, :-1, :3, :3].transpose(-1, -2) @ (rest[:, 1:, :3, 3:] - rest[:, :-1, :3, 3:]))[..., 0]
-    tip = (rest[:, 2, :3, :3].transpose(-1, -2) @ (foot_rest - rest[:, 2, :3, 3])[..., None])[..., 0]
-
-    upper = base[..., :3, :3] @ rest[:, None, 0, :3, :3]
-    origin_upper = (base[..., :3, :3] @ rest[:, None, 0, :3, 3:])[..., 0] + base[..., :3, 3]
-    # A bent back tips the hips: habit and limits of the first joint are meant against the standing animal, not against its hip.
-    tipped = torch.atan2(base[..., 2, 1], base[..., 1, 1])
-    upright = torch.stack([tipped, *[torch.zeros_like(tipped)] * 3], -1)
-    habit, low, high = habit - upright, low - upright, high - upright
-    theta = habit.clamp(low, high)
+    end = (rest[:, 2, :3, :3].transpose(-1, -2) @ (tip - rest[:, 2, :3, 3])[..., None])[..., 0]
+    size = (shift.norm(dim=-1).sum(-1) + end.norm(dim=-1))[:, None, None]
+    weight = torch.tensor(pull).to(start)
+    upper, origin_upper = rest[:, None, 0, :3, :3], rest[:, None, 0, :3, 3].expand_as(feet)
+    theta = start.clamp(low, high)
     for _ in range(_STEPS):
         after_x = upper @ _about_x(theta[..., 0])
         zero = torch.zeros_like(theta[..., 1])
         posed = after_x @ euler_to_matrix(torch.stack([zero, theta[..., 1], zero], -1))
-        axes, origins = [upper[..., 0], after_x[..., 1]], [origin_upper, origin_upper]
+        axes, origins = [upper[..., 0].expand_as(feet), after_x[..., 1]], [origin_upper, origin_upper]
         origin = origin_upper
         for joint in (0, 1):
             origin = origin + (posed @ shift[:, None, joint, :, None])[..., 0]
@@ -155,21 +206,13 @@ def solve_legs(
             axes.append(posed[..., 0])
             origins.append(origin)
             posed = posed @ _about_x(theta[..., 2 + joint])
-        foot = origin + (posed @ tip[:, None, :, None])[..., 0]
-        jacobian = (
-            torch.stack([torch.linalg.cross(axis, foot - centre) for axis, centre in zip(axes, origins, strict=True)], -1)
-            / reach[..., None]
-        )
-        error = (target - foot) / reach
-        normal = jacobian.transpose(-1, -2) @ jacobian + torch.diag_embed(pull + 1e-4)
-        gradient = (jacobian.transpose(-1, -2) @ error[..., None])[..., 0] + pull * (habit - theta)
-        change = torch.linalg.solve(normal, gradient).clamp(-0.4, 0.4)
-        theta = (theta + change).clamp(low, high)
-    for i, leg in enumerate(legs):
-        angles[:, leg.bones[0], :2] = theta[i, :, :2]
-        angles[:, leg.bones[1], 0] = theta[i, :, 2]
-        angles[:, leg.bones[2], 0] = theta[i, :, 3]
-    return angles
+        foot = origin + (posed @ end[:, None, :, None])[..., 0]
+        levers = [torch.linalg.cross(axis, foot - centre) for axis, centre in zip(axes, origins, strict=True)]
+        jacobian = torch.stack(levers, -1) / size[..., None]
+        normal = jacobian.transpose(-1, -2) @ jacobian + torch.diag(weight + 1e-4)
+        gradient = (jacobian.transpose(-1, -2) @ ((feet - foot) / size)[..., None])[..., 0] + weight * (start - theta)
+        theta = (theta + torch.linalg.solve(normal, gradient).clamp(-0.4, 0.4)).clamp(low, high)
+    return theta
 
 
 def bump(phase: Tensor, *, peak: float = 0.5, sharpness: float = 1.0) -> Tensor:

@@ -39,13 +39,12 @@ def _skeleton_size(skeleton: Skeleton) -> float:
 
 def _plant(skeleton: Skeleton, angles: Tensor, root: Tensor, ahead: Mapping[str, float]) -> Tensor:
     """Solve the legs so that each foot stays where it stands, or that far ahead of it (in leg lengths)."""
-    feet, habits = {}, {}
+    feet = {}
     for leg in find_legs(skeleton):
         place = skeleton.ends[leg.bones[2]].double().clone()
         place[2] += ahead.get(leg.name, 0.0) * leg_reach(skeleton, leg)
         feet[leg.name] = place.expand(len(angles), 3)
-        habits[leg.name] = torch.zeros(len(angles), 3, dtype=torch.float64)
-    return solve_legs(skeleton, angles, root_offset=root, feet=feet, habits=habits)
+    return solve_legs(skeleton, angles, root_offset=root, feet=feet)
 
 
 def _turn(skeleton: Skeleton, angles: Tensor, name: str, axis: int, curve: Tensor | float) -> None:

@@ -17,7 +17,6 @@ from farm3d.render.topology import EdgeTopology
 
 __all__ = ["antialias", "interpolate", "rasterize", "render_attributes"]
 
-_EMPTY = np.empty((0, 0), np.float64)
 _pool: tuple[int, ThreadPoolExecutor] | None = None
 
 
@@ -39,23 +38,23 @@ if hasattr(os, "register_at_fork"):  # threads do not survive a fork: a child st
 
 def _each_picture(task: Callable[[int], Any], count: int) -> list[Any]:
     """Run ``task`` for every picture, on as many threads as torch may use; kernels release the interpreter lock."""
-    workers = min(torch.get_num_threads(), count)
-    if workers <= 1:
-        return [task(b) for b in range(count)]
-    futures = [_executor(workers - 1).submit(task, b) for b in range(1, count)]
-    first = task(0)
-    return [first, *(future.result() for future in futures)]
+    results: list[Any] = [None] * count
+    pending = iter(range(count))
+
+    def work() -> None:
+        for b in pending:  # whoever is free takes the next picture; what a picture gets does not depend on who draws it
+            results[b] = task(b)
+
+    helpers = min(torch.get_num_threads(), count) - 1
+    futures = [_executor(helpers).submit(work) for _ in range(helpers)]
+    work()
+    for future in futures:
+        future.result()
+    return results
 
 
 def _array(tensor: Tensor) -> np.ndarray:
     return tensor.detach().contiguous().numpy()
-
-
-def _screens(clip: np.ndarray, height: int, width: int) -> np.ndarray:
-    screen = np.empty((*clip.shape[:2], 3))
-    for b in range(clip.shape[0]):
-        kernels.project(clip[b], height, width, screen[b])
-    return screen
 
 
 def _sum_pictures(gradient: np.ndarray) -> np.ndarray:
@@ -76,9 +75,9 @@ class _Rasterize(torch.autograd.Function):
         depth = np.empty((batch, height * width), clip_np.dtype)
 
         def task(b: int) -> None:
-            screen = np.empty((clip_np.shape[1], 3))
+            screen, nearest = np.empty((clip_np.shape[1], 3)), np.zeros(height * width)
             kernels.project(clip_np[b], height, width, screen)
-            kernels.rasterize_forward(clip_np[b], screen, faces_np, height, width, face_id[b], barycentric[b], depth[b])
+            kernels.rasterize_forward(clip_np[b], screen, faces_np, height, width, nearest, face_id[b], barycentric[b], depth[b])
 
         _each_picture(task, batch)
         ids = torch.from_numpy(face_id).view(batch, height, width)
@@ -204,10 +203,10 @@ class _RenderAttributes(torch.autograd.Function):
         barycentric = np.empty((batch, height * width, 3), clip_np.dtype)
 
         def task(b: int) -> Any:
-            screen = np.empty((clip_np.shape[1], 3))
+            screen, nearest = np.empty((clip_np.shape[1], 3)), np.zeros(height * width)
             depth = np.empty(height * width, clip_np.dtype)
             kernels.project(clip_np[b], height, width, screen)
-            kernels.rasterize_forward(clip_np[b], screen, faces_np, height, width, face_id[b], barycentric[b], depth)
+            kernels.rasterize_forward(clip_np[b], screen, faces_np, height, width, nearest, face_id[b], barycentric[b], depth)
             kernels.interpolate_forward(values[b % len(values)], faces_np, face_id[b], barycentric[b], fill, image_np[b])
             return kernels.antialias_forward(image_np[b], depth, screen, *mesh, height, width) if antialiased else None
 

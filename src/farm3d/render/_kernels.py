@@ -63,10 +63,10 @@ def project(clip, height, width, screen):
 
 
 @_compiled
-def rasterize_forward(clip, screen, faces, height, width, face_id, barycentric, depth):
-    """Fill ``face_id [P]``, ``barycentric [P, 3]`` and ``depth [P]`` (P = height * width) for one picture."""
-    nearest = np.zeros(height * width)
-    face_id[:] = -1
+def rasterize_forward(clip, screen, faces, height, width, nearest, face_id, barycentric, depth):
+    """Fill ``face_id [P]``, ``barycentric [P, 3]`` and ``depth [P]`` (P = height * width) for one picture; ``nearest [P]`` starts as 0."""
+    for p in range(face_id.shape[0]):
+        face_id[p] = -1
     for f in range(faces.shape[0]):
         a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
         iwa, iwb, iwc = screen[a, 2], screen[b, 2], screen[c, 2]
@@ -240,10 +240,29 @@ def interpolate_backward(attributes, faces, face_id, barycentric, grad_image, gr
             grad_barycentric[p, 2] = g2
 
 
-@njit(nogil=True, error_model="numpy")
-def _orientations(screen, faces):
-    """Sign of each face's area on the screen; 2 for a face that is not drawn."""
+def antialias_forward(image, depth, screen, faces, edges, edge_faces, edge_sides, height, width):
+    """Blend ``image [P, C]`` in place along visible silhouette edges.
+
+    Returns per blended pixel pair: inside and outside pixel ``[n, 2]``, edge ``[n]``, position of the crossing from the inside (0) to
+    the outside (1) pixel centre ``[n]``, direction ``[n]`` (0, 1: outside is at +x, -x; 2, 3: at +y, -y), inside minus outside colour
+    before blending ``[n, C]``. ``depth [P]`` is 0 where nothing is seen. (Arrays are made here, not in the kernels: compiling that
+    would take three seconds of a first run.)
+    """
     signs = np.empty(faces.shape[0], np.int8)
+    _orientations(screen, faces, signs)
+    best = np.full((height * width, 2), -1.0)  # per pixel: the pair with its right neighbour, the pair with its lower neighbour
+    code = np.empty((height * width, 2), np.int64)
+    touched = np.empty(2 * height * width, np.int64)
+    count = _walk_edges(depth, screen, edges, edge_faces, edge_sides, signs, height, width, best, code, touched)
+    pixels, edge, crossing = np.empty((count, 2), np.int32), np.empty(count, np.int32), np.empty(count)
+    direction, difference = np.empty(count, np.int8), np.empty((count, image.shape[1]), image.dtype)
+    _blend(image, width, best, code, touched, pixels, edge, crossing, direction, difference)
+    return pixels, edge, crossing, direction, difference
+
+
+@_compiled
+def _orientations(screen, faces, signs):
+    """Fill ``signs [F]`` with the sign of each face's area on the screen; 2 for a face that is not drawn."""
     for f in range(faces.shape[0]):
         a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
         if screen[a, 2] == 0.0 or screen[b, 2] == 0.0 or screen[c, 2] == 0.0:
@@ -252,21 +271,15 @@ def _orientations(screen, faces):
         ax, ay = screen[a, 0], screen[a, 1]
         area = (screen[b, 0] - ax) * (screen[c, 1] - ay) - (screen[b, 1] - ay) * (screen[c, 0] - ax)
         signs[f] = 1 if area > 0.0 else (-1 if area < 0.0 else 0)
-    return signs
 
 
 @_compiled
-def antialias_forward(image, depth, screen, faces, edges, edge_faces, edge_sides, height, width):
-    """Blend ``image [P, C]`` in place along visible silhouette edges.
+def _walk_edges(depth, screen, edges, edge_faces, edge_sides, signs, height, width, best, code, touched):
+    """Find the outermost visible crossing of every pixel pair; return how many of ``touched`` (2 * pixel + axis) move colour.
 
-    Returns per blended pixel pair: inside and outside pixel ``[n, 2]``, edge ``[n]``, position of the crossing from the inside (0) to
-    the outside (1) pixel centre ``[n]``, direction ``[n]`` (0, 1: outside is at +x, -x; 2, 3: at +y, -y), inside minus outside colour
-    before blending ``[n, C]``. ``depth [P]`` is 0 where nothing is seen.
+    ``best [P, 2]`` receives the crossing, ``code [P, 2]`` four times its edge, plus 2 if it moves colour, plus 1 if the pair's first
+    pixel is the inside one.
     """
-    signs = _orientations(screen, faces)
-    best = np.full((height * width, 2), -1.0)  # per pixel: the pair with its right neighbour, the pair with its lower neighbour
-    best_code = np.empty((height * width, 2), np.int64)
-    touched = np.empty(256, np.int64)
     count = 0
     for e in range(edges.shape[0]):
         f0, f1 = edge_faces[e, 0], edge_faces[e, 1]
@@ -297,7 +310,7 @@ def antialias_forward(image, depth, screen, faces, edges, edge_faces, edge_sides
             if span == 0.0:
                 continue
             # Every crossing takes part in the choice of the outermost; it moves colour only if the edge lies mostly across the pair.
-            code = 4 * e + (2 if steep == (axis == 0) else 0) + (1 if first_is_inside else 0)
+            this = 4 * e + (2 if steep == (axis == 0) else 0) + (1 if first_is_inside else 0)
             end = start + span
             line0 = max(math.ceil(min(start, end) - 0.5), 0)
             line1 = min(math.ceil(max(start, end) - 0.5), lines)
@@ -318,36 +331,32 @@ def antialias_forward(image, depth, screen, faces, edges, edge_faces, edge_sides
                 if z_out != 0.0 and (z_in >= z_out or z_out * (iw0 + t * diw) <= 1.0 + DEPTH_TOLERANCE):
                     continue  # the neighbour lies in front of this edge: the edge is hidden, or it is an inner fold
                 if best[p, axis] < 0.0:
-                    if count == touched.shape[0]:
-                        larger = np.empty(2 * count, np.int64)
-                        larger[:count] = touched
-                        touched = larger
                     touched[count] = 2 * p + axis
                     count += 1
                 if s > best[p, axis]:  # keep the outermost
                     best[p, axis] = s
-                    best_code[p, axis] = code
+                    code[p, axis] = this
     active = 0
     for n in range(count):
         p, axis = touched[n] // 2, touched[n] % 2
-        if best_code[p, axis] & 2:
+        if code[p, axis] & 2:
             touched[active] = touched[n]
             active += 1
-    count = active
-    channels = image.shape[1]
-    pixels = np.empty((count, 2), np.int32)
-    edge = np.empty(count, np.int32)
-    crossing = np.empty(count)
-    direction = np.empty(count, np.int8)
-    difference = np.empty((count, channels), image.dtype)
+    return active
+
+
+@_compiled
+def _blend(image, width, best, code, touched, pixels, edge, crossing, direction, difference):
+    """Fill the five lists from the pairs ``touched``, all before any pixel changes; then blend ``image [P, C]``."""
+    count, channels = difference.shape
     for n in range(count):
         p, axis = touched[n] // 2, touched[n] % 2
-        forward = best_code[p, axis] & 1
+        forward = code[p, axis] & 1
         q = p + (1 if axis == 0 else width)
         p_in, p_out = (p, q) if forward else (q, p)
         pixels[n, 0] = p_in
         pixels[n, 1] = p_out
-        edge[n] = best_code[p, axis] // 4
+        edge[n] = code[p, axis] // 4
         crossing[n] = best[p, axis]
         direction[n] = 2 * axis + (0 if forward else 1)
         for k in range(channels):
@@ -357,19 +366,19 @@ def antialias_forward(image, depth, screen, faces, edges, edge_faces, edge_sides
         target = pixels[n, 1] if amount > 0.0 else pixels[n, 0]
         for k in range(channels):
             image[target, k] += amount * difference[n, k]
-    return pixels, edge, crossing, direction, difference
+
+
+def antialias_backward(grad_image, pixels, edge, crossing, direction, difference, screen, edges, height, width, grad_clip):
+    """Turn ``grad_image [P, C]`` in place into the gradient before blending; add to ``grad_clip [V, 4]`` if it is not empty."""
+    target = np.where(crossing > 0.5, pixels[:, 1], pixels[:, 0])
+    blended = grad_image[target]  # the gradients as they arrived, before any is changed
+    _unblend(grad_image, blended, pixels, edge, crossing, direction, difference, screen, edges, height, width, grad_clip)
 
 
 @_compiled
-def antialias_backward(grad_image, pixels, edge, crossing, direction, difference, screen, edges, height, width, grad_clip):
-    """Turn ``grad_image [P, C]`` in place into the gradient before blending; add to ``grad_clip [V, 4]`` if it is not empty."""
+def _unblend(grad_image, blended, pixels, edge, crossing, direction, difference, screen, edges, height, width, grad_clip):
     count, channels = difference.shape
     to_clip = grad_clip.shape[0] > 0
-    blended = np.empty((count, channels), grad_image.dtype)  # gradients as they arrived, before any is changed
-    for n in range(count):
-        target = pixels[n, 1] if crossing[n] > 0.5 else pixels[n, 0]
-        for k in range(channels):
-            blended[n, k] = grad_image[target, k]
     for n in range(count):
         amount = crossing[n] - 0.5
         p_in, p_out = pixels[n, 0], pixels[n, 1]

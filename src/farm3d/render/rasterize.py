@@ -42,7 +42,7 @@ def rasterize(
 ) -> Fragments:
     """Return, for every pixel centre, the nearest face, its barycentrics and depth (first step of section 2.10).
 
-    Both sides of a face are drawn. Of equally near faces the one with the lower number is seen. A face with a vertex nearer than
+    Both sides of a face are drawn. Of faces at the same computed depth the one with the lower number is seen. A face with a vertex nearer than
     the near plane (clip z < -w) is dropped whole, not cut: animals stand in front of the camera. Barycentrics and depth are
     differentiable with respect to ``clip`` (x, y, w; clip z only decides about the near plane). Results do not depend on the
     number of threads.

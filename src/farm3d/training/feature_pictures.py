@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch.nn import functional
 
-from farm3d.barn.rigs import Rig, load_rig
+from farm3d.barn.rigs import Rig
 from farm3d.core.random import numpy_generator
 from farm3d.core.shapes import Float, Int, Tensor
 from farm3d.render.rasterize import interpolate, rasterize
@@ -66,9 +65,8 @@ class LabelledPicture:
 class PictureMaker:
     """Draws numbered random pictures of one category's rigs; number and seed fix each."""
 
-    def __init__(self, category: str, rigs: Sequence[Path], *, size_px: int = 256, seed: int = 0) -> None:
-        self.category, self.size_px, self.seed = category, size_px, seed
-        self.rigs = [load_rig(path) for path in rigs]
+    def __init__(self, category: str, rigs: Sequence[Rig], *, size_px: int = 256, seed: int = 0) -> None:
+        self.category, self.size_px, self.seed, self.rigs = category, size_px, seed, list(rigs)
         self._splits = [rig.split_by_material() for rig in self.rigs]
 
     def draw(self, number: int, *, background: str | None = None) -> LabelledPicture:
@@ -115,7 +113,7 @@ class PictureMaker:
         normal, rest, material = functional.normalize(drawn[..., :3], dim=-1), drawn[..., 3:6], drawn[..., 6].round().long()
         coats = _COATS.get(self.category, _COATS["horse"])
         body, marks, hair = (torch.tensor(colour) / 255 for colour in coats[int(rng.integers(len(coats)))])
-        palette = _linear(torch.tensor(rig.material_colors.numpy() ** (1 / 2.2), dtype=torch.float32))
+        palette = rig.material_colors.clone()
         for i, name in enumerate(rig.material_names):
             if name.startswith("Eye_White"):
                 palette[i] = palette[i] * 0.2
@@ -197,7 +195,7 @@ def _photograph(image: Tensor, rng: np.random.Generator) -> Tensor:
     image = (image - 0.5) * float(np.exp(rng.normal(0, 0.15))) + 0.5 + float(rng.normal(0, 0.04))
     if rng.random() < 0.4:
         small = int(image.shape[-1] * rng.uniform(0.4, 0.8))
-        image = functional.interpolate(image[None], (small, small), mode="area")
-        image = functional.interpolate(image, (256, 256), mode="bilinear", align_corners=False)[0]
+        coarse = functional.interpolate(image[None], (small, small), mode="area")
+        image = functional.interpolate(coarse, image.shape[-2:], mode="bilinear", align_corners=False)[0]
     image = image + torch.from_numpy(rng.normal(size=image.shape).astype(np.float32)) * float(abs(rng.normal(0, 0.02)))
     return image.clamp(0, 1)
