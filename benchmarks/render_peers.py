@@ -116,7 +116,7 @@ def mitsuba_llvm(job: Job, *, moving: bool = True) -> Steps:
             hit = scene.ray_intersect(rays[b], ray_flags=mi.RayFlags.Minimal | mi.RayFlags.UV, coherent=True)
             seen = hit.is_valid()
             loss = sum(dr.sum(dr.select(seen, w * value, 0)) for w, value in zip(weights[b], (hit.uv.x, hit.uv.y, hit.t), strict=True))
-            dr.backward(loss)
+            dr.backward(loss)  # pyright: ignore[reportArgumentType]
             gradients.append(np.array(dr.grad(positions)))
             dr.disable_grad(positions)
         return np.stack(gradients).reshape(pictures, count, 3)
@@ -144,7 +144,7 @@ def warp_cpu(job: Job) -> Steps:
     try:
         import warp as wp
 
-        wp.config.quiet = True
+        wp.config.quiet = True  # pyright: ignore[reportAttributeAccessIssue]
         wp.init()
         from benchmarks import render_warp_kernels as kernels
     except Exception as error:
@@ -177,7 +177,7 @@ def warp_cpu(job: Job) -> Steps:
         with wp.Tape() as tape:
             clip_wp = launch(leaf)
         tape.backward(grads={out: seeds})
-        (gradient,) = torch.autograd.grad(clip, vertices, wp.to_torch(clip_wp.grad))
+        (gradient,) = torch.autograd.grad(clip, vertices, wp.to_torch(clip_wp.grad))  # pyright: ignore[reportArgumentType]
         tape.zero()
         return gradient.numpy()
 

@@ -86,7 +86,8 @@ def test_what_is_plainly_no_animal(encoder: Encoder) -> None:
     noise = torch.rand(1, 3, 256, 256, generator=torch_generator(0, "noise"))
     ramp = torch.linspace(0, 1, 256).expand(1, 3, 256, 256)
     checks = ((torch.arange(256)[:, None] // 32 + torch.arange(256) // 32) % 2).float().expand(1, 3, 256, 256)
-    pictures = torch.cat([noise, ramp, checks, torch.full((1, 3, 256, 256), 0.7)])
+    blue = torch.tensor([0.1, 0.2, 0.9])[None, :, None, None].expand(1, 3, 256, 256)
+    pictures = torch.cat([noise, ramp, checks, blue])
     assert (encoder.animal_probability(pictures) < NO_ANIMAL_BELOW).all()
 
 

@@ -74,7 +74,7 @@ def contact_sheet(result: Reconstruction, photo_rgb: np.ndarray) -> bytes:
     for name, turn, elevation in (
         ("55° to the side", 55, 12),
         ("-55° to the side", -55, 12),
-        ("from behind it", 180, 12),
+        ("the side not seen", 180, 12),
         ("from above", 35, 55),
     ):
         panels.append((name, draw_animal(animal, posed, _view(posed, first + turn, elevation), light)))

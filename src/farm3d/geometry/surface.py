@@ -202,14 +202,23 @@ def fill_holes(vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"]) -> tup
 
 @checked
 def sample_surface(
-    vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"], *, count: int, generator: torch.Generator
+    vertices: Float[Tensor, "V 3"],
+    faces: Int[Tensor, "F 3"],
+    *,
+    count: int,
+    generator: torch.Generator,
+    density: Float[Tensor, " F"] | None = None,
 ) -> tuple[Float[Tensor, "N 3"], Int[Tensor, " N"], Float[Tensor, "N 3"]]:
-    """Draw points uniformly by area.
+    """Draw points uniformly by area, or by area times a ``density`` per face.
 
     Returns:
         points ``[N, 3]`` (differentiable in the vertices), the face of each ``[N]`` and its barycentric weights ``[N, 3]``.
     """
-    chosen = torch.multinomial(face_areas(vertices.detach(), faces), count, replacement=True, generator=generator)
+    chances = face_areas(vertices.detach(), faces)
+    # Cumulative sums instead of torch.multinomial, which is limited to 2^24 faces and needs normalised float32 weights.
+    reach = (chances if density is None else chances * density).double().cumsum(0)
+    draws = torch.rand(count, generator=generator, device=vertices.device, dtype=torch.float64) * reach[-1]
+    chosen = torch.searchsorted(reach, draws).clamp(max=len(faces) - 1)
     root, second = torch.rand(2, count, generator=generator, device=vertices.device, dtype=vertices.dtype)
     root = root.sqrt()
     weights = torch.stack([1 - root, root * (1 - second), root * second], 1)

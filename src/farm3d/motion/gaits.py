@@ -33,7 +33,7 @@ class Gait:
         centre: where the middle of that way lies ahead of the standing foot, fore and hind.
         follow: how much of the ground speed the foot keeps while it leaves and meets the ground.
         lift: highest point of a foot in the air, fore and hind.
-        fold: x angle of carpus and hock at the height of the swing.
+        fold: share of a swinging leg's shortening that carpus and hock make, fore and hind.
         bob, bob_beats, bob_phase: the body's rise and fall, how often in a stride, and the phase of its highest point.
         nod, nod_beats, nod_phase: the neck's, as an angle; positive lowers the head.
         neck: constant angle of the neck against the standing pose; positive lowers it.
@@ -71,9 +71,9 @@ WALK = Gait(
     keys=61,
     touchdown={"rear_L": 0.0, "front_L": 0.25, "rear_R": 0.5, "front_R": 0.75},
     duty=0.63,
-    reach=0.27,
+    reach=0.26,
     lift=(0.10, 0.07),
-    fold=(0.95, -0.60),
+    fold=(0.80, 0.45),
     centre=(0.02, 0.02),
     bob=0.008,
     bob_phase=0.14,
@@ -90,7 +90,7 @@ TROT = Gait(
     duty=0.44,
     reach=0.27,
     lift=(0.20, 0.14),
-    fold=(1.30, -0.90),
+    fold=(0.75, 0.45),
     centre=(0.03, 0.0),
     follow=0.6,
     bob=0.022,
@@ -108,7 +108,7 @@ GALLOP = Gait(
     duty=0.24,
     reach=0.33,
     lift=(0.30, 0.22),
-    fold=(1.55, -1.05),
+    fold=(0.65, 0.45),
     centre=(0.08, 0.10),
     follow=0.35,
     bob=0.035,
@@ -194,7 +194,7 @@ def gait_curves(
         turn(f"tail_{i + 1:02d}", 1, share * swing_tail * wave(0.1 + 0.08 * i))
 
     feet: dict[str, Tensor] = {}
-    folds: dict[str, Tensor] = {}
+    shares: dict[str, Tensor] = {}
     heights: dict[str, Tensor] = {}
     on_ground: dict[str, Tensor] = {}
     drops = [0.0]
@@ -209,18 +209,18 @@ def gait_curves(
         path[:, 1] += above * length
         path[:, 2] += ahead * length + under_hip
         feet[leg.name], heights[leg.name] = path, above * length
-        folds[leg.name] = gait.fold[fore] * bump(swing, peak=0.42)
+        shares[leg.name] = gait.fold[fore] * bump(swing, sharpness=0.75)
         on_ground[leg.name] = 1 - bump(swing, sharpness=0.5)
         far = gait.reach + abs(gait.centre[fore])
-        drops.append(min(float(hip[1] - standing[1]) - length * math.sqrt(max(1 - far**2, 0.5)), 0.06 * length))
+        drops.append(0.7 * min(float(hip[1] - standing[1]) - length * math.sqrt(max(1 - far**2, 0.5)), 0.08 * length))
     root = torch.zeros(len(phase), 3, dtype=torch.float64)
     root[:, 1] = gait.bob * reach * wave(gait.bob_phase, gait.bob_beats) - max(drops)
-    angles = solve_legs(skeleton, angles, root_offset=root, feet=feet, folds=folds)
+    angles = solve_legs(skeleton, angles, root_offset=root, feet=feet, shares=shares)
     for _ in range(2 if soles else 0):
         measured = soles(angles, root) if soles else {}
         for name, height in measured.items():
             feet[name][:, 1] += on_ground[name] * (heights[name] - height)
-        angles = solve_legs(skeleton, angles, root_offset=root, feet=feet, folds=folds)
+        angles = solve_legs(skeleton, angles, root_offset=root, feet=feet, shares=shares)
     height = torch.stack([*heights.values()]).amin(0) if legs else torch.zeros_like(phase)
     times = torch.linspace(0, gait.period_s, gait.keys, dtype=torch.float64)
     return times, angles, root, height

@@ -21,6 +21,7 @@ LEGS = ("front_L", "front_R", "rear_L", "rear_R")
 _STANDING = (2e-4, 4e-4, 8e-4, 2e-3)  # all joints help, the near ones most
 _STEPPING = (1e-5, 1e-5, 1e3, 1e3)  # only the shoulder or hip turns; the others are set by the fold
 _STEPS = 12
+_DEEPEST = 1.9  # radians that carpus or hock fold at most
 _SOFT = 0.012  # how gently a leg runs into its full stretch, as a fraction of its length
 
 
@@ -94,20 +95,21 @@ def solve_legs(
     *,
     root_offset: Float[Tensor, "T 3"],
     feet: Mapping[str, Float[Tensor, "T 3"]],
-    folds: Mapping[str, Float[Tensor, "T"]] | None = None,
+    shares: Mapping[str, Float[Tensor, "T"]] | None = None,
 ) -> Float[Tensor, "T K 3"]:
     """Return ``angles`` with the leg bones set so that each foot reaches its place while the body moves as given.
 
-    A place out of reach is approached with the leg stretched. Without ``folds`` the joints stay as near to the standing pose as the
-    feet allow. With them the lower joints (carpus, hock) are given and the two above follow by the law of cosines, elbow pointing
-    backward and stifle forward: one solution at every moment, so a steady path of the foot gives a steady motion of the leg.
+    A place out of reach is approached with the leg stretched. Without ``shares`` the joints stay as near to the standing pose as the
+    feet allow. With them a leg shortens as a walking one does: the lower joint (carpus, hock) folds for its share and the two above
+    follow by the law of cosines, elbow pointing backward and stifle forward. That has one solution at every moment, so a steady path
+    of the foot gives a steady motion of the leg.
 
     Args:
         skeleton: unbatched.
         angles: body angles at T keys, float64; leg entries are ignored.
         root_offset: shift of the whole body at each key, canonical units.
         feet: for each leg by name, where the end of its lower bone should be, object frame.
-        folds: for each leg by name, the x angle of its lower bone.
+        shares: for each leg by name, the part of its shortening that the lower joint makes, 0 to 1.
     """
     legs = [leg for leg in find_legs(skeleton) if leg.name in feet]
     if not legs:
@@ -124,12 +126,12 @@ def solve_legs(
     seen = (base[..., :3, :3].transpose(-1, -2) @ (seen - base[..., :3, 3])[..., None])[..., 0]
     tipped = torch.atan2(base[..., 2, 1], base[..., 1, 1])
     joints = torch.stack([torch.cat([skeleton.starts[list(leg.bones)], skeleton.ends[list(leg.bones[2:])]]) for leg in legs]).to(angles)
-    if folds is None:
+    if shares is None:
         start = torch.zeros(*seen.shape[:2], 4).to(angles)
         start[..., 0] = -tipped  # a bent back tips the hips; the leg hangs as it stood
         pull = _STANDING
     else:
-        start = _fold(legs, joints, seen, torch.stack([folds[leg.name] for leg in legs]).to(angles))
+        start = _fold(legs, joints, seen, torch.stack([shares[leg.name] for leg in legs]).to(angles))
         pull = _STEPPING
     low, high = (
         torch.tensor([getattr(leg, side) for leg in legs]).to(angles)[:, None].expand_as(start).clone() for side in ("low", "high")
@@ -150,26 +152,42 @@ def _pitch(vector: Tensor) -> Tensor:
 
 
 def _fold(
-    legs: Sequence[Leg], joints: Float[Tensor, "L 4 3"], feet: Float[Tensor, "L T 3"], fold: Float[Tensor, "L T"]
+    legs: Sequence[Leg], joints: Float[Tensor, "L 4 3"], feet: Float[Tensor, "L T 3"], share: Float[Tensor, "L T"]
 ) -> Float[Tensor, "L T 4"]:
-    """Two-bone legs in the sagittal plane: the upper bone, and middle and lower bone with the given fold between them."""
+    """Angles of legs in the sagittal plane: fold the lower joint by its share, then two links by the law of cosines."""
+    front = torch.tensor([1.0 if leg.is_front else -1.0 for leg in legs]).to(share)[:, None]
     bones = joints.diff(dim=1)
     rest = _pitch(bones)
-    length = bones[..., 1:].norm(dim=-1)
-    bend = fold + (rest[:, 2] - rest[:, 1])[:, None]
-    upper, middle, lower = (length[:, i, None] for i in range(3))
-    stretch = (middle.square() + lower.square() + 2 * middle * lower * bend.cos()).sqrt()
-    lean = torch.atan2(lower * bend.sin(), middle + lower * bend.cos())  # of that second link against the middle bone
+    upper, middle, lower = bones[..., 1:].norm(dim=-1).T[..., None]
     line = feet - joints[:, None, 0]
-    longest = upper + stretch
-    gap = _SOFT * longest
-    distance = longest - gap * torch.nn.functional.softplus((longest - line[..., 1:].norm(dim=-1)) / gap)
-    distance = torch.maximum(distance, (upper - stretch).abs() * 1.02 + 1e-6)
-    at_hip = torch.acos(((upper.square() + distance.square() - stretch.square()) / (2 * upper * distance)).clamp(-1, 1))
-    at_foot = torch.acos(((stretch.square() + distance.square() - upper.square()) / (2 * stretch * distance)).clamp(-1, 1))
-    back = torch.tensor([1.0 if leg.is_front else -1.0 for leg in legs]).to(fold)[:, None]  # the elbow points backward, the stifle forward
-    alpha_upper = _pitch(line) + back * at_hip
-    alpha_middle = _pitch(line) - back * at_foot - lean
+    span = line[..., 1:].norm(dim=-1)
+
+    def link(bend: Tensor) -> Tensor:
+        """Length of middle and lower bone together."""
+        return (middle.square() + lower.square() + 2 * middle * lower * bend.cos()).sqrt()
+
+    def reached(longest: Tensor) -> Tensor:
+        """The span, run softly into the leg's full length."""
+        gap = _SOFT * longest
+        return longest - gap * torch.nn.functional.softplus((longest - span) / gap)
+
+    straight = (rest[:, 2] - rest[:, 1])[:, None]
+    whole = link(straight)
+    wanted = whole - share * (upper + whole - reached(upper + whole))
+    cosine = (wanted.square() - middle.square() - lower.square()) / (2 * middle * lower)
+    bend = front * torch.acos(cosine.clamp(math.cos(_DEEPEST), 1))
+    # A joint that stands bent the other way has to pass through straight first: let it do so as its share comes in.
+    beyond = (front * straight.abs() - straight) * (1 - share / 0.6).clamp_min(0)
+    fold = bend - straight - beyond
+
+    second = link(straight + fold)
+    lean = torch.atan2(lower * (straight + fold).sin(), middle + lower * (straight + fold).cos())  # of the link against the middle bone
+    distance = torch.maximum(reached(upper + second), (upper - second).abs() * 1.02 + 1e-6)
+    at_hip = torch.acos(((upper.square() + distance.square() - second.square()) / (2 * upper * distance)).clamp(-1, 1))
+    at_foot = torch.acos(((second.square() + distance.square() - upper.square()) / (2 * second * distance)).clamp(-1, 1))
+    # Carpus and stifle fold backward, elbow and hock forward: the elbow points backward, the stifle forward.
+    alpha_upper = _pitch(line) + front * at_hip
+    alpha_middle = _pitch(line) - front * at_foot - lean
     x_upper = alpha_upper - rest[:, 0, None]
     x_middle = alpha_middle - alpha_upper - (rest[:, 1] - rest[:, 0])[:, None]
     return torch.stack([x_upper, torch.zeros_like(fold), x_middle, fold], -1)

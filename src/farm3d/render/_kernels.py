@@ -25,6 +25,7 @@ __all__ = [
     "rasterize_forward",
 ]
 
+Array = np.ndarray
 DEPTH_TOLERANCE = 1e-5  # relative; far above float32 rounding of a depth, far below the thickness of a leg
 MAX_PIXELS = 1e9  # a vertex farther out than this has left the range in which the arithmetic below is exact
 
@@ -240,14 +241,17 @@ def interpolate_backward(attributes, faces, face_id, barycentric, grad_image, gr
             grad_barycentric[p, 2] = g2
 
 
-def antialias_forward(image, depth, screen, faces, edges, edge_faces, edge_sides, height, width):
+def antialias_forward(
+    image: Array, depth: Array, screen: Array, mesh: tuple[Array, Array, Array, Array], height: int, width: int
+) -> tuple[Array, Array, Array, Array, Array]:
     """Blend ``image [P, C]`` in place along visible silhouette edges.
 
     Returns per blended pixel pair: inside and outside pixel ``[n, 2]``, edge ``[n]``, position of the crossing from the inside (0) to
     the outside (1) pixel centre ``[n]``, direction ``[n]`` (0, 1: outside is at +x, -x; 2, 3: at +y, -y), inside minus outside colour
     before blending ``[n, C]``. ``depth [P]`` is 0 where nothing is seen. (Arrays are made here, not in the kernels: compiling that
-    would take three seconds of a first run.)
+    would take three seconds of a first run.) ``mesh`` is faces, edges, edge_faces, edge_sides of the topology.
     """
+    faces, edges, edge_faces, edge_sides = mesh
     signs = np.empty(faces.shape[0], np.int8)
     _orientations(screen, faces, signs)
     best = np.full((height * width, 2), -1.0)  # per pixel: the pair with its right neighbour, the pair with its lower neighbour
@@ -368,8 +372,20 @@ def _blend(image, width, best, code, touched, pixels, edge, crossing, direction,
             image[target, k] += amount * difference[n, k]
 
 
-def antialias_backward(grad_image, pixels, edge, crossing, direction, difference, screen, edges, height, width, grad_clip):
-    """Turn ``grad_image [P, C]`` in place into the gradient before blending; add to ``grad_clip [V, 4]`` if it is not empty."""
+def antialias_backward(
+    grad_image: Array,
+    pairs: tuple[Array, Array, Array, Array, Array],
+    screen: Array,
+    edges: Array,
+    height: int,
+    width: int,
+    grad_clip: Array,
+) -> None:
+    """Turn ``grad_image [P, C]`` in place into the gradient before blending; add to ``grad_clip [V, 4]`` if it is not empty.
+
+    ``pairs`` is what :func:`antialias_forward` returned.
+    """
+    pixels, edge, crossing, direction, difference = pairs
     target = np.where(crossing > 0.5, pixels[:, 1], pixels[:, 0])
     blended = grad_image[target]  # the gradients as they arrived, before any is changed
     _unblend(grad_image, blended, pixels, edge, crossing, direction, difference, screen, edges, height, width, grad_clip)

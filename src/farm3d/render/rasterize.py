@@ -42,10 +42,10 @@ def rasterize(
 ) -> Fragments:
     """Return, for every pixel centre, the nearest face, its barycentrics and depth (first step of section 2.10).
 
-    Both sides of a face are drawn. Of faces at the same computed depth the one with the lower number is seen. A face with a vertex nearer than
-    the near plane (clip z < -w) is dropped whole, not cut: animals stand in front of the camera. Barycentrics and depth are
-    differentiable with respect to ``clip`` (x, y, w; clip z only decides about the near plane). Results do not depend on the
-    number of threads.
+    Both sides of a face are drawn. Of faces at the same computed depth the one with the lower number is seen. A face with a vertex
+    nearer than the near plane (clip z < -w) is dropped whole, not cut: animals stand in front of the camera. Barycentrics and
+    depth are differentiable with respect to ``clip`` (x, y, w; clip z only decides about the near plane). Results do not depend
+    on the number of threads.
 
     Args:
         clip: float32 or float64 clip coordinates.
@@ -95,16 +95,19 @@ def antialias(
     """Blend neighbouring pixels where a visible silhouette edge passes between their centres.
 
     Every silhouette edge of the mesh (its faces lie on one side of it on the screen, or it is a boundary) is walked over the
-    pixel-centre lines that it crosses: rows if it is mostly vertical, columns if mostly horizontal. A crossing at s in [0, 1] from
-    the inside to the outside pixel centre gives the outside pixel s - 1/2 of the inside colour, or for s < 1/2 the inside pixel
-    1/2 - s of the outside colour. An edge counts only if the inside pixel shows the nearer surface and the outside pixel shows
-    something behind the edge, background or a farther part of the same mesh; of several crossings between the same two centres
-    the outermost counts. So d(sum of a mask) equals the area that the silhouette sweeps however small the triangles are, which
-    the rule that looks only at the triangle seen at the pixel centre loses on dense meshes (docs/decisions/0001).
+    pixel-centre lines that it crosses. A crossing counts only if the inside pixel shows the nearer surface and the outside pixel
+    shows something behind the edge, background or a farther part of the same mesh; and of all crossings between the same two
+    centres only the outermost, whatever its slope, for an edge may end hidden just inside another's outline. If the outermost
+    edge is mostly vertical between pixels side by side, or mostly horizontal between pixels one below the other, it moves colour:
+    at s in [0, 1] from the inside to the outside centre it gives the outside pixel s - 1/2 of the inside colour, or for s < 1/2
+    the inside pixel 1/2 - s of the outside colour. So d(sum of a mask) equals the area that the silhouette sweeps however small
+    the triangles are, which the rule that looks only at the triangle seen at the pixel centre loses on dense meshes
+    (docs/decisions/0001-renderer-backend.md).
 
     Gradients flow to both colours and to the two vertices of each counted edge. Blends of one pixel with several neighbours add
-    up, so a value may leave the range of its neighbours by a little where a tip is thinner than a pixel. Parts thinner than a
-    pixel that hit no centre are not seen. Faces must share their vertices: along a split seam the mesh has boundary edges.
+    up, so a value may leave the range of its neighbours by a little where a tip is thinner than a pixel. Parts, and gaps between
+    parts, thinner than a pixel that hit no centre are not seen. Where two parts run through each other there is no edge, so that
+    line stays hard and has no gradient. Faces must share their vertices: along a split seam the mesh has boundary edges.
 
     Raises:
         InputError: sizes or indices that do not fit.

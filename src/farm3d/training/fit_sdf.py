@@ -13,6 +13,7 @@ from farm3d.core.random import torch_generator
 from farm3d.core.shapes import Float, Int, Tensor
 from farm3d.geometry.signed_distance import distance_to_surface, signed_distance
 from farm3d.geometry.surface import (
+    edges,
     enclosed_volume,
     face_areas,
     fill_holes,
@@ -20,6 +21,7 @@ from farm3d.geometry.surface import (
     loop_subdivide,
     sample_surface,
     taubin_smooth,
+    vertex_normals,
 )
 from farm3d.geometry.tetrahedra import Grid, extract_surface
 from farm3d.model.fields import ShapeField
@@ -120,15 +122,29 @@ def _smooth_surface(rig: Rig) -> tuple[Tensor, Tensor]:
 def sample_distances(
     vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"], *, count: int, generator: torch.Generator, half_box: float = 3.0
 ) -> tuple[Float[Tensor, "N 3"], Float[Tensor, " N"]]:
-    """Draw points and their signed distances to a surface: three quarters near it (Gaussian, 0.01 to 0.15), the rest in the cube."""
+    """Draw points and their signed distances to a surface: three quarters near it (Gaussian, 0.01 to 0.15), the rest in the cube.
+
+    Strongly curved places get up to six times as many: ears, horns and hooves are a few thousandths of the area.
+    """
     near = [int(count * share) for share in (0.3, 0.25, 0.2)]
-    points, _, _ = sample_surface(vertices, faces, count=sum(near), generator=generator)
+    density = 1 + _curvature(vertices, faces)[faces].mean(1).clamp(max=40.0) / 8
+    points, _, _ = sample_surface(vertices, faces, count=sum(near), generator=generator, density=density)
     spread = torch.cat([torch.full((n, 1), sigma) for n, sigma in zip(near, (0.01, 0.04, 0.15), strict=True)])
     points = points + spread * torch.randn(points.shape, generator=generator)
     far = (torch.rand(count - sum(near), 3, generator=generator) * 2 - 1) * half_box
     points = torch.cat([points, far])
     points[:, 0] = points[:, 0].abs()  # the field sees |x| only
     return points, signed_distance(points, vertices, faces)
+
+
+def _curvature(vertices: Tensor, faces: Tensor) -> Tensor:
+    """Size of the normal's change per length around each vertex, ``[V]``, averaged over its edges."""
+    pairs, _, _ = edges(faces)
+    normals = vertex_normals(vertices, faces)
+    turn = (normals[pairs[:, 0]] - normals[pairs[:, 1]]).norm(dim=1) / (vertices[pairs[:, 0]] - vertices[pairs[:, 1]]).norm(dim=1).clamp(min=1e-4)
+    ends = pairs.reshape(-1)
+    sums = torch.zeros(len(vertices), dtype=vertices.dtype).index_add(0, ends, turn.repeat_interleave(2))
+    return sums / torch.bincount(ends, minlength=len(vertices)).clamp(min=1)
 
 
 def fit_shape_field(
