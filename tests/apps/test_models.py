@@ -33,12 +33,12 @@ def test_lists_what_is_shipped_and_says_how_to_get_a_segmenter(empty_home: Path,
 
 
 def test_lists_segmenters_of_ours_and_of_rembg(empty_home: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    for path in (empty_home / "models" / "isnet-small.onnx", tmp_path / "rembg" / "u2net.onnx"):
+    for path in (empty_home / "models" / "own.onnx", tmp_path / "rembg" / "u2net.onnx"):
         path.parent.mkdir(parents=True)
         path.write_bytes(bytes(2_000_000))
     list_models(ModelsListOptions())
     lines = capsys.readouterr().out.splitlines()
-    ours, rembg = (next(i for i, line in enumerate(lines) if name in line) for name in ("isnet-small.onnx", "u2net.onnx"))
+    ours, rembg = (next(i for i, line in enumerate(lines) if name in line) for name in ("own.onnx", "u2net.onnx"))
     assert ours < rembg and "2.0 MB" in lines[ours] and "(rembg)" in lines[rembg]
 
 

@@ -342,7 +342,7 @@ def test_damaged_files_give_a_photo_or_our_error(tmp_path: Path, kind: str, capf
     assert capfd.readouterr() == ("", "")
 
 
-if __name__ == "__main__":  # the long sweep: python -m tests.data.test_photo 2000
+if __name__ == "__main__":  # the long sweep: python tests/data/test_photo.py 2000
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:

@@ -148,13 +148,15 @@ def test_the_search_goes_given_file_our_folder_rembg(tmp_path: Path) -> None:
     assert find_segmenter() == isnet
     own = write_net(tmp_path / "home" / "models" / "own.onnx")
     assert find_segmenter() == own
+    medium = write_net(tmp_path / "home" / "models" / "isnet-medium.onnx")
     small = write_net(tmp_path / "home" / "models" / "isnet-small.onnx")
-    assert find_segmenter() == small
+    assert find_segmenter() == medium
     assert [(entry.path, entry.source) for entry in installed_segmenters()] == [
-        (small, "farm3d"),
+        (medium, "farm3d"),
         (own, "farm3d"),
         (isnet, "rembg"),
         (u2net, "rembg"),
+        (small, "farm3d"),
     ]
     assert find_segmenter(u2net) == u2net
     with pytest.raises(InputError, match="no such segmenter file"):

@@ -277,7 +277,7 @@ _kernels.project(np.array([[0.0, 0.0, 0.0, 2.0]]), 10, 20, screen)
 assert screen.tolist() == [[10.0, 5.0, 0.5]], screen
 space = {}
 exec("def plus(x): return x + 1", space)
-assert _kernels._compiled(space["plus"])(1) == 2
+assert _kernels.compiled(space["plus"])(1) == 2
 """
     pytest.importorskip("resource", reason="no resource limits on this system: cannot simulate a full disk")
     import os

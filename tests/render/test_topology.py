@@ -58,3 +58,10 @@ def test_it_is_remembered_for_the_tensor_not_for_its_address() -> None:
 def test_a_negative_index_is_refused() -> None:
     with pytest.raises(InputError, match="negative vertex index -1"):
         edge_topology(torch.tensor([[0, 1, -1]]))
+
+
+def test_inference_mode_works_without_memory() -> None:
+    with torch.inference_mode():
+        _, faces = blob(2)
+        assert len(edge_topology(faces).edges) == 72
+        assert id(faces) not in module._memory

@@ -77,7 +77,7 @@ SEGMENTERS = {
         "/models/small",
         44_342_436,
         "7001d60734fdc112dd9c062635fb59cd401fb82a9d4213134bce4dbd655c803a",
-        "ISNet, 8-bit weights",
+        "ISNet, 8-bit weights, much less exact",
     ),
 }
 
@@ -93,7 +93,8 @@ def fetch_segmenter(progress: Callable[[int, int], None] | None = None, *, size:
     Args:
         progress: called a few times a second with the bytes that have arrived and the bytes to come in all (about 113 MB); it may
             raise to stop the download.
-        size: ``"medium"`` (88 MB, 16-bit weights) or ``"small"`` (44 MB, 8-bit weights).
+        size: ``"medium"`` (88 MB, 16-bit weights) or ``"small"`` (44 MB, 8-bit weights: as slow, and much less exact; the download is
+            the same).
         folder: where to put the model and the note of its licence.
 
     Raises:

@@ -128,13 +128,15 @@ def extract_surface(
     if coarsen < 1 or coarsen & (coarsen - 1) or any(n % coarsen for n in grid.cells):
         raise InputError(f"coarsen={coarsen}: expected a power of two that divides the cells {grid.cells}")
     offset = torch.tensor(shift, dtype=dtype, device=device)
-    wall = -1e-3 * min(grid.step)
+    least = 1e-4 * min(grid.step)
 
     def evaluate(index: Tensor) -> Tensor:
         parts = [field(grid.points(part, dtype=dtype) + offset) for part in index.split(chunk)]
         values = torch.cat(parts) if parts else torch.zeros(0, dtype=dtype, device=device)
-        values = torch.where(values.abs() < -1e-4 * wall, values.new_tensor(1e-4 * wall), values)  # no vertex exactly on a grid point
-        return torch.where(_on_wall(grid, index), values.clamp(max=wall), values)
+        # Values of almost nothing grow to a ten-thousandth of a cell: no two vertices then fall together on a grid point.
+        grown = torch.where(values > 0, values.clamp(min=least), values.clamp(max=-least))
+        values = values + (grown - values).detach()
+        return torch.where(_on_wall(grid, index), values.clamp(max=-least), values)
 
     with torch.no_grad():
         values = torch.full((math.prod(grid.shape),), torch.nan, dtype=dtype, device=device)

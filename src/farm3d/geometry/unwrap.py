@@ -60,9 +60,10 @@ def unwrap_half(
     Raises:
         InputError: vertices that are not finite, faces without area, or a surface that is not manifold.
     """
-    if not bool(torch.isfinite(vertices).all()):
-        raise InputError("unwrap: the mesh has vertices that are not finite")
-    if float(face_areas(vertices, faces).min()) <= 0:
+    areas = face_areas(vertices, faces)
+    if not bool(torch.isfinite(vertices).all() & torch.isfinite(areas).all()):
+        raise InputError("unwrap: the mesh has vertices that are not finite, or too far away to measure")
+    if float(areas.min()) <= 0:
         raise InputError("unwrap: the mesh has faces without area", hint="weld and decimate it first")
     if not inspect_surface(faces).manifold:
         raise InputError("unwrap: the mesh is not manifold", hint="weld it first")
@@ -82,7 +83,8 @@ def cut_charts(vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"]) -> lis
     """Return the face numbers of each chart of the half x >= 0; every chart is a disc that flattens without folds or much stretch."""
     leg = _legs(vertices, faces)
     side = _smooth_over_faces(torch.nn.functional.normalize(face_normals(vertices, faces), dim=1)[:, 0], faces) < -0.1
-    label = torch.where(leg > 0, leg * 2 + side.long(), 0)
+    leg = _without_teeth(leg, faces)
+    label = _without_teeth(torch.where(leg > 0, leg * 2 + side.long(), 0), faces)
     for number in (1, 2):
         label[_bridge(vertices, faces, leg == number)] = number * 2 + 1
         label[_pinched(faces, label == 0)] = number * 2 + 1
@@ -171,6 +173,17 @@ def _smooth_over_faces(values: Tensor, faces: Tensor, *, steps: int = 8) -> Tens
     return values
 
 
+def _without_teeth(label: Tensor, faces: Tensor, *, passes: int = 4) -> Tensor:
+    """Straighten borders: a face with two or three neighbours of one other label takes that label."""
+    pairs = _neighbours(faces)
+    both = torch.cat([pairs, pairs.flip(1)])
+    values = torch.unique(label)
+    for _ in range(passes):
+        votes = torch.stack([torch.bincount(both[:, 0][label[both[:, 1]] == value], minlength=len(faces)) for value in values])
+        label = torch.where(votes.amax(0) >= 2, values[votes.argmax(0)], label)
+    return label
+
+
 def _pieces(label: Tensor, faces: Tensor) -> list[Tensor]:
     """Face numbers of each connected set of equal labels."""
     from scipy.sparse import coo_matrix
@@ -214,8 +227,7 @@ def _faults(vertices: Tensor, faces: Tensor) -> Tensor | None:
     areas = face_areas(vertices, faces)
     share = float(areas[bad].sum()) / float(areas.sum())
     if len(faces) < 200:  # a small chart may bear a little more before it is cut into tiny ones
-        folded = float(areas[turned].sum()) / float(areas.sum())
-        return bad if folded > 0.002 or share > 0.1 or _self_overlap(uv, local) > 0.001 else None
+        return bad if bool(turned.any()) or share > 0.1 or _self_overlap(uv, local) > 0.001 else None
     return bad if bool(turned.any()) or share > 0.02 or int(bad.sum()) > max(6, len(faces) // 50) or _self_overlap(uv, local) > 0.001 else None
 
 
@@ -246,7 +258,7 @@ def _cut(vertices: Tensor, faces: Tensor, part: Tensor, bad: Tensor) -> list[Ten
             touched = torch.zeros(len(vertices), dtype=torch.bool)
             touched[own[grown].reshape(-1)] = True
             grown = touched[own].any(1)
-        label = _absorb_small(grown.long(), own, least=30)  # small spots stay: they cost less than a seam
+        label = _absorb_small(_without_teeth(grown.long(), own), own, least=30)  # small spots stay: they cost less than a seam
         for piece in _pieces(label, own):
             if int(label[piece[0]]) == 1:
                 mask = torch.zeros(len(own), dtype=torch.bool)
@@ -260,7 +272,7 @@ def _cut(vertices: Tensor, faces: Tensor, part: Tensor, bad: Tensor) -> list[Ten
     normals = torch.nn.functional.normalize(face_normals(vertices, own), dim=1)
     spread = torch.linalg.eigh(torch.cov(normals.T))  # across where the normals differ most: a horn's upper from its lower side
     height = _smooth_over_faces(normals @ spread.eigenvectors[:, -1], own, steps=3)
-    label = (height > height.median()).long()
+    label = _without_teeth((height > height.median()).long(), own)
     pieces = _pieces(_absorb_small(label, own, least=min(12, len(own) // 4)), own)
     if len(pieces) < 2:
         axis = torch.linalg.eigh(torch.cov(centres.T)).eigenvectors[:, -1]

@@ -68,7 +68,7 @@ class CategoryPrior(Value):
         skin_weights: ``[V, K]``, at most four non-zero each.
         modes: mirror-symmetric displacement basis of the template.
         vertex_features: what the backbone sees at each vertex, projected to D channels, ``[V, D]``.
-        feature_mean, feature_matrix: projection of backbone features, ``[152]``, ``[152, D]``.
+        feature_mean, feature_matrix: projection of the backbone's C channels, ``[C]``, ``[C, D]``.
         sdf_weights, feature_weights: parameters of the two fields by name.
     """
 

@@ -9,8 +9,8 @@ import torch
 
 from farm3d.core.errors import InputError
 from farm3d.core.shapes import Float, Tensor, checked
-from farm3d.motion.gaits import GALLOP, TROT, WALK, Soles, gait_curves
-from farm3d.motion.legs import find_legs
+from farm3d.motion.gaits import GALLOP, TROT, WALK, gait_curves
+from farm3d.motion.legs import Soles, find_legs
 from farm3d.motion.stand import graze_curves, idle_curves
 from farm3d.structures import Animal, Mesh, Skeleton
 from farm3d.structures._value import Value
@@ -73,7 +73,7 @@ def make_clip(name: str, skeleton: Skeleton, *, muzzle_height: float | None = No
         skeleton: bones with the product's names; a missing tail or leg is left out.
         muzzle_height: for ``graze``, how high above the feet the head bone ends, canonical units; a twelfth of the body's
             height if not given. :func:`make_clips` finds it from the mesh.
-        soles: for the gaits, measures the feet's skin; :func:`make_clips` does so with the mesh.
+        soles: measures the feet's skin, so that soles stand on the ground, not ends of bones; :func:`make_clips` does so with the mesh.
 
     Raises:
         InputError: an unknown name.
@@ -82,10 +82,10 @@ def make_clip(name: str, skeleton: Skeleton, *, muzzle_height: float | None = No
     if name == "rest":
         return _still("rest", torch.zeros(len(skeleton.names), 3))
     if name == "idle":
-        return _clip(name, *idle_curves(skeleton))
+        return _clip(name, *idle_curves(skeleton, soles=soles))
     if name == "graze":
         height = _muzzle_height(skeleton) if muzzle_height is None else muzzle_height
-        return _clip(name, *graze_curves(skeleton, muzzle_height=height))
+        return _clip(name, *graze_curves(skeleton, muzzle_height=height, soles=soles))
     if name in _GAITS:
         return _clip(name, *gait_curves(skeleton, _GAITS[name], soles=soles))
     known = ("rest", "idle", *_GAITS, "graze")
@@ -121,7 +121,7 @@ def make_clips(animal: Animal) -> tuple[Clip, ...]:
     clips = [make_clip("rest", animal.skeleton), input_pose_clip(animal.angles)]
     soles = _soles(animal)
     for name in CLIP_NAMES[2:]:
-        clip = _graze(animal) if name == "graze" else make_clip(name, animal.skeleton, soles=soles)
+        clip = _graze(animal, soles) if name == "graze" else make_clip(name, animal.skeleton, soles=soles)
         clips.append(ground(clip, animal.rest, skin_weights=animal.skin_weights, skeleton=animal.skeleton))
     return tuple(clips)
 
@@ -145,7 +145,7 @@ def _soles(animal: Animal) -> Soles:
     return measure
 
 
-def _graze(animal: Animal) -> Clip:
+def _graze(animal: Animal, soles: Soles) -> Clip:
     """Lower the head until its skin, not just its bone, is just above the ground."""
     skeleton, clip = animal.skeleton.to("cpu"), make_clip("graze", animal.skeleton)
     if "head" not in skeleton.names:
@@ -163,7 +163,7 @@ def _graze(animal: Animal) -> Clip:
         gap = poses[:, of_head].min() - (poses[:, of_legs].min() if of_legs.any() else places[:, 1].min())
         height += _MUZZLE_GAP * float(places[:, 1].max() - places[:, 1].min()) - float(gap)
         clip = make_clip("graze", skeleton, muzzle_height=height)
-    return clip
+    return make_clip("graze", skeleton, muzzle_height=height, soles=soles)
 
 
 def _muzzle_height(skeleton: Skeleton) -> float:

@@ -8,16 +8,16 @@ horse's do, and :func:`farm3d.motion.legs.solve_legs` finds the angles that join
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
 
 from farm3d.core.shapes import Float, Tensor
-from farm3d.motion.legs import bump, find_legs, leg_reach, solve_legs
+from farm3d.motion.legs import Soles, bump, find_legs, leg_reach, solve_legs
 from farm3d.structures import Skeleton
 
-__all__ = ["GALLOP", "TROT", "WALK", "Gait", "Soles", "gait_curves"]
+__all__ = ["GALLOP", "TROT", "WALK", "Gait", "gait_curves"]
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ TROT = Gait(
     reach=0.27,
     lift=(0.20, 0.14),
     fold=(0.75, 0.45),
-    centre=(0.03, 0.0),
+    centre=(0.02, 0.0),
     follow=0.6,
     bob=0.022,
     bob_phase=-0.03,
@@ -125,9 +125,6 @@ GALLOP = Gait(
     tail=(0.45, 0.03),
 )
 
-
-Soles = Callable[[Tensor, Tensor], Mapping[str, Tensor]]
-"""Given angles ``[T, K, 3]`` and root shifts ``[T, 3]``: how far the lowest skin of each foot is above where it stands, ``[T]``."""
 
 # Standing feet may be behind or ahead of the hip (a cow's hind feet are behind); walking ones swing about a point nearer below it.
 _UNDER_HIP = 0.6
@@ -212,7 +209,7 @@ def gait_curves(
         shares[leg.name] = gait.fold[fore] * bump(swing, sharpness=0.75)
         on_ground[leg.name] = 1 - bump(swing, sharpness=0.5)
         far = gait.reach + abs(gait.centre[fore])
-        drops.append(0.7 * min(float(hip[1] - standing[1]) - length * math.sqrt(max(1 - far**2, 0.5)), 0.08 * length))
+        drops.append(0.85 * min(float(hip[1] - standing[1]) - length * math.sqrt(max(1 - far**2, 0.5)), 0.08 * length))
     root = torch.zeros(len(phase), 3, dtype=torch.float64)
     root[:, 1] = gait.bob * reach * wave(gait.bob_phase, gait.bob_beats) - max(drops)
     angles = solve_legs(skeleton, angles, root_offset=root, feet=feet, shares=shares)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,14 +13,17 @@ from farm3d.geometry.kinematics import bone_transforms
 from farm3d.geometry.rotations import euler_to_matrix
 from farm3d.structures import Skeleton
 
-__all__ = ["LEGS", "Leg", "find_legs", "leg_reach", "solve_legs"]
+__all__ = ["LEGS", "Leg", "Soles", "bump", "find_legs", "leg_reach", "solve_legs"]
+
+Soles = Callable[[Tensor, Tensor], Mapping[str, Tensor]]
+"""Given angles ``[T, K, 3]`` and root shifts ``[T, 3]``: how far the lowest skin of each foot is above where it stands, ``[T]``."""
 
 LEGS = ("front_L", "front_R", "rear_L", "rear_R")
 
 # Pull toward the starting angles against a position error in leg lengths: upper x, upper y, middle x, lower x.
 _STANDING = (2e-4, 4e-4, 8e-4, 2e-3)  # all joints help, the near ones most
 _STEPPING = (1e-5, 1e-5, 1e3, 1e3)  # only the shoulder or hip turns; the others are set by the fold
-_STEPS = 12
+_STEPS = {_STANDING: 10, _STEPPING: 4}
 _DEEPEST = 1.9  # radians that carpus or hock fold at most
 _SOFT = 0.012  # how gently a leg runs into its full stretch, as a fraction of its length
 
@@ -134,7 +137,8 @@ def solve_legs(
         start = _fold(legs, joints, seen, torch.stack([shares[leg.name] for leg in legs]).to(angles))
         pull = _STEPPING
     low, high = (
-        torch.tensor([getattr(leg, side) for leg in legs]).to(angles)[:, None].expand_as(start).clone() for side in ("low", "high")
+        torch.tensor([getattr(leg, side) for leg in legs], dtype=angles.dtype)[:, None].repeat(1, len(angles), 1)
+        for side in ("low", "high")
     )
     for limit in (low, high):
         limit[..., 0] -= tipped
@@ -212,7 +216,7 @@ def _place(
     weight = torch.tensor(pull).to(start)
     upper, origin_upper = rest[:, None, 0, :3, :3], rest[:, None, 0, :3, 3].expand_as(feet)
     theta = start.clamp(low, high)
-    for _ in range(_STEPS):
+    for _ in range(_STEPS[pull]):
         after_x = upper @ _about_x(theta[..., 0])
         zero = torch.zeros_like(theta[..., 1])
         posed = after_x @ euler_to_matrix(torch.stack([zero, theta[..., 1], zero], -1))

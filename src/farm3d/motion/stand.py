@@ -9,7 +9,7 @@ import torch
 
 from farm3d.core.shapes import Float, Tensor
 from farm3d.geometry.kinematics import bone_transforms
-from farm3d.motion.legs import find_legs, leg_reach, solve_legs
+from farm3d.motion.legs import Soles, find_legs, leg_reach, solve_legs
 from farm3d.structures import Skeleton
 
 __all__ = ["graze_curves", "idle_curves"]
@@ -22,12 +22,12 @@ _TRUNK = "trunk"
 _NECK = {
     _TRUNK: (0.0, 0.0, 0.12, 10.0),
     "spine_01": (0.05, 0.0, 0.28, 6.0),
-    "neck_01": (0.95, -0.2, 1.35, 1.0),
+    "neck_01": (0.95, -0.2, 1.45, 1.0),
     "neck_02": (0.75, -0.2, 1.25, 1.0),
     "head": (-0.2, -0.9, 0.8, 1.0),
 }
 _CARRIES_LEGS = (0.15, 0.0, 0.60, 3.0)
-_GRAZING_HEAD = math.radians(-72)  # direction of the head from horizontal: nearly upright, the nose a little ahead
+_GRAZING_HEAD = math.radians(-75)  # direction of the head from horizontal: nearly upright, the nose a little ahead
 _GRAZING_STANCE = {"front_L": 0.20, "front_R": -0.16, "rear_L": -0.06, "rear_R": 0.06}  # feet ahead of where they stand, leg lengths
 _GRAZING_DROP = 0.035  # of the leg length: what the spread feet lower the body by
 
@@ -37,14 +37,19 @@ def _skeleton_size(skeleton: Skeleton) -> float:
     return sum(leg_reach(skeleton, leg) for leg in legs) / len(legs) if legs else 1.0
 
 
-def _plant(skeleton: Skeleton, angles: Tensor, root: Tensor, ahead: Mapping[str, float]) -> Tensor:
-    """Solve the legs so that each foot stays where it stands, or that far ahead of it (in leg lengths)."""
+def _plant(skeleton: Skeleton, angles: Tensor, root: Tensor, ahead: Mapping[str, float], soles: Soles | None) -> Tensor:
+    """Solve the legs so that each foot stays where it stands, or that far ahead of it (in leg lengths), its sole on the ground."""
     feet = {}
     for leg in find_legs(skeleton):
         place = skeleton.ends[leg.bones[2]].double().clone()
         place[2] += ahead.get(leg.name, 0.0) * leg_reach(skeleton, leg)
-        feet[leg.name] = place.expand(len(angles), 3)
-    return solve_legs(skeleton, angles, root_offset=root, feet=feet)
+        feet[leg.name] = place.repeat(len(angles), 1)
+    angles = solve_legs(skeleton, angles, root_offset=root, feet=feet)
+    for _ in range(2 if soles else 0):
+        for name, height in (soles(angles, root) if soles else {}).items():
+            feet[name][:, 1] -= height
+        angles = solve_legs(skeleton, angles, root_offset=root, feet=feet)
+    return angles
 
 
 def _turn(skeleton: Skeleton, angles: Tensor, name: str, axis: int, curve: Tensor | float) -> None:
@@ -72,7 +77,7 @@ def _loop() -> Tensor:
 
 
 def idle_curves(
-    skeleton: Skeleton, *, period_s: float = 4.0
+    skeleton: Skeleton, *, soles: Soles | None = None, period_s: float = 4.0
 ) -> tuple[Float[Tensor, "T"], Float[Tensor, "T K 3"], Float[Tensor, "T 3"], Float[Tensor, "T"]]:
     """Return key times, angles, root shift and foot height (0) of a loop: breathing, weight from side to side, head and tail."""
     phase = _loop()
@@ -89,12 +94,12 @@ def idle_curves(
     root = torch.zeros(len(phase), 3, dtype=torch.float64)
     root[:, 0] = 0.012 * size * look
     root[:, 1] = size * (0.003 * breath - 0.004 - 0.004 * look.abs() ** 2)
-    angles = _plant(skeleton, angles, root, {})
+    angles = _plant(skeleton, angles, root, {}, soles)
     return torch.linspace(0, period_s, _KEYS, dtype=torch.float64), angles, root, torch.zeros_like(phase)
 
 
 def graze_curves(
-    skeleton: Skeleton, *, muzzle_height: float, period_s: float = 4.0
+    skeleton: Skeleton, *, muzzle_height: float, soles: Soles | None = None, period_s: float = 4.0
 ) -> tuple[Float[Tensor, "T"], Float[Tensor, "T K 3"], Float[Tensor, "T 3"], Float[Tensor, "T"]]:
     """Return key times, angles, root shift and foot height (0) of a loop with the head at the ground.
 
@@ -115,20 +120,24 @@ def graze_curves(
     _turn(skeleton, angles, "head", 0, -0.05 * tug)  # plucking: only ever toward the chest and back, so the nose stays off the ground
     _tail(skeleton, angles, phase, 0.25)
     root = torch.zeros(len(phase), 3, dtype=torch.float64)
-    root[:, 1] = -_GRAZING_DROP * size - _hip_rise(skeleton, angles[:1])
-    angles = _plant(skeleton, angles, root, _GRAZING_STANCE)
+    shifts = _hip_shifts(skeleton, angles[:1])
+    # The trunk's pitch lifts the hips: the body comes down by as much, or the hind feet would leave the ground.
+    rise = max([0.0, *(float(shift[1]) for name, shift in shifts.items() if name.startswith("rear"))])
+    root[:, 1] = -_GRAZING_DROP * size - rise
+    ahead = {name: step + 0.7 * float(shifts[name][2]) / size for name, step in _GRAZING_STANCE.items() if name in shifts}
+    angles = _plant(skeleton, angles, root, ahead, soles)
     return torch.linspace(0, period_s, _KEYS, dtype=torch.float64), angles, root, torch.zeros_like(phase)
 
 
-def _hip_rise(skeleton: Skeleton, angles: Float[Tensor, "1 K 3"]) -> float:
-    """How far the trunk's pitch lifts the hips: the body comes down by as much, or the hind feet would leave the ground."""
+def _hip_shifts(skeleton: Skeleton, angles: Float[Tensor, "1 K 3"]) -> dict[str, Tensor]:
+    """How the body's pose moves each leg's hip or shoulder, ``[3]``."""
     transforms = skeleton.to(torch.float64).transforms(angles)[0]
-    rises = [0.0]
+    shifts = {}
     for leg in find_legs(skeleton):
         parent, hip = skeleton.parents[leg.bones[0]], skeleton.starts[leg.bones[0]].double()
-        if not leg.is_front and parent >= 0:
-            rises.append(float((transforms[parent, :3, :3] @ hip)[1] + transforms[parent, 1, 3] - hip[1]))
-    return max(rises)
+        moved = transforms[parent, :3, :3] @ hip + transforms[parent, :3, 3] if parent >= 0 else hip
+        shifts[leg.name] = moved - hip
+    return shifts
 
 
 def _solve_neck(skeleton: Skeleton, muzzle_height: float) -> dict[str, float]:
@@ -161,7 +170,7 @@ def _solve_neck(skeleton: Skeleton, muzzle_height: float) -> dict[str, float]:
         pitch = torch.atan2(end[:, 1] - start[:, 1], end[:, 2] - start[:, 2])
         away = torch.atan2((pitch - _GRAZING_HEAD).sin(), (pitch - _GRAZING_HEAD).cos())
         habits = (theta - habit) * dear.sqrt() * 0.03
-        height = (end[:, 1] - lever * theta[:, 0].sin() - goal) / size
+        height = 3 * (end[:, 1] - lever * theta[:, 0].sin() - goal) / size
         return torch.cat([height[:, None], 0.08 * away[:, None], habits], -1)
 
     theta = habit.clone()

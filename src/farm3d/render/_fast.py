@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from farm3d.render import _edge_kernels as edge_kernels
 from farm3d.render import _kernels as kernels
 from farm3d.render.topology import EdgeTopology
 
@@ -157,7 +158,7 @@ class _Antialias(torch.autograd.Function):
         def task(b: int) -> Any:
             screen = np.empty((clip_np.shape[1], 3))
             kernels.project(clip_np[b], height, width, screen)
-            return kernels.antialias_forward(output_np[b], depth_np[b], screen, mesh, height, width)
+            return edge_kernels.antialias_forward(output_np[b], depth_np[b], screen, mesh, height, width)
 
         ctx.pairs = _each_picture(task, batch)
         ctx.topology = topology
@@ -177,7 +178,7 @@ class _Antialias(torch.autograd.Function):
         def task(b: int) -> None:
             screen = np.empty((clip_np.shape[1], 3))
             kernels.project(clip_np[b], height, width, screen)
-            kernels.antialias_backward(grad_np[b], ctx.pairs[b], screen, edges, height, width, grad_clip[b])
+            edge_kernels.antialias_backward(grad_np[b], ctx.pairs[b], screen, edges, height, width, grad_clip[b])
 
         _each_picture(task, batch)
         return grad_image, torch.from_numpy(grad_clip) if ctx.needs_input_grad[1] else None, None, None
@@ -208,7 +209,7 @@ class _RenderAttributes(torch.autograd.Function):
             kernels.project(clip_np[b], height, width, screen)
             kernels.rasterize_forward(clip_np[b], screen, faces_np, height, width, nearest, face_id[b], barycentric[b], depth)
             kernels.interpolate_forward(values[b % len(values)], faces_np, face_id[b], barycentric[b], fill, image_np[b])
-            return kernels.antialias_forward(image_np[b], depth, screen, mesh, height, width) if antialiased else None
+            return edge_kernels.antialias_forward(image_np[b], depth, screen, mesh, height, width) if antialiased else None
 
         ctx.pairs = _each_picture(task, batch)
         ctx.topology = topology
@@ -232,7 +233,7 @@ class _RenderAttributes(torch.autograd.Function):
             if ctx.pairs[b] is not None:
                 screen = np.empty((clip_np.shape[1], 3))
                 kernels.project(clip_np[b], height, width, screen)
-                kernels.antialias_backward(grad_np[b], ctx.pairs[b], screen, edges, height, width, grad_clip[b])
+                edge_kernels.antialias_backward(grad_np[b], ctx.pairs[b], screen, edges, height, width, grad_clip[b])
             grad_u = np.empty((height * width if to_clip else 0, 3), clip_np.dtype)
             kernels.interpolate_backward(values[b % len(values)], faces_np, ids_np[b], u_np[b], grad_np[b], grad_values[b], grad_u)
             if to_clip:
