@@ -2,11 +2,11 @@
 
 import pytest
 import torch
+from tests.testing.blobs import blob
 
 from farm3d.core.random import torch_generator
 from farm3d.geometry.remesh import decimate, flip_edges, relax, triangle_quality
 from farm3d.geometry.surface import enclosed_volume, inspect_surface, is_closed_manifold
-from tests.testing.blobs import blob
 
 
 def _on_ball(points: torch.Tensor) -> torch.Tensor:

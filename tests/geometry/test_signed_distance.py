@@ -1,14 +1,16 @@
 """Distances to meshes against brute force and against shapes with a formula."""
 
 import torch
+from tests.testing.blobs import blob
 
 from farm3d.core.random import torch_generator
 from farm3d.geometry.signed_distance import distance_to_surface, inside, signed_distance
-from tests.testing.blobs import blob
 
 BOX = (
     torch.tensor([[x, y, z] for x in (-1.0, 1.0) for y in (-1.0, 1.0) for z in (-1.0, 1.0)]) * torch.tensor([1.0, 2.0, 0.5]),
-    torch.tensor([[0, 1, 3], [0, 3, 2], [4, 6, 7], [4, 7, 5], [0, 4, 5], [0, 5, 1], [2, 3, 7], [2, 7, 6], [0, 2, 6], [0, 6, 4], [1, 5, 7], [1, 7, 3]]),
+    torch.tensor(
+        [[0, 1, 3], [0, 3, 2], [4, 6, 7], [4, 7, 5], [0, 4, 5], [0, 5, 1], [2, 3, 7], [2, 7, 6], [0, 2, 6], [0, 6, 4], [1, 5, 7], [1, 7, 3]]
+    ),
 )
 
 

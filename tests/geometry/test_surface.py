@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from tests.testing.blobs import blob
 
 from farm3d.core.random import torch_generator
 from farm3d.geometry.surface import (
@@ -22,7 +23,6 @@ from farm3d.geometry.surface import (
     vertex_normals,
     weld,
 )
-from tests.testing.blobs import blob
 
 TETRA = (
     torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]]),

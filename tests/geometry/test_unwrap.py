@@ -5,13 +5,13 @@ import time
 
 import pytest
 import torch
+from tests.testing.blobs import blob
 
 from farm3d.core.errors import InputError
 from farm3d.geometry.remesh import decimate, flip_edges
 from farm3d.geometry.surface import inspect_surface
 from farm3d.geometry.tetrahedra import Grid, extract_surface
 from farm3d.geometry.unwrap import cut_charts, flatten_chart, inspect_atlas, unwrap_half
-from tests.testing.blobs import blob
 
 
 def _half(cells: int = 12, stretch: tuple[float, float, float] = (1.0, 1.0, 2.0)) -> tuple[torch.Tensor, torch.Tensor]:
@@ -78,7 +78,7 @@ def test_charts_are_discs_also_where_legs_hang_from_the_body() -> None:
     used, half = torch.unique(surface.faces[: len(surface.faces) // 2], return_inverse=True)
     vertices = surface.vertices[used]
     vertices[vertices[:, 0].abs() < 1e-6, 0] = 0.0
-    vertices, half = decimate(vertices, half, target_faces=900)
+    vertices, half = decimate(vertices, half, target_faces=1800)
     half = flip_edges(vertices, half)
     charts = cut_charts(vertices.double(), half)
     assert len(charts) <= 16

@@ -22,6 +22,9 @@ from farm3d.core.version import __version__
 
 __all__ = ["main", "parse"]
 
+# Before torch is imported: threads that wait for each other sleep instead of spinning, or a busy machine makes no progress.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 _Verb = (
     Annotated[ReconstructOptions, tyro.conf.subcommand("reconstruct", prefix_name=False)]
     | Annotated[RenderOptions, tyro.conf.subcommand("render", prefix_name=False)]

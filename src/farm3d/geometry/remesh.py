@@ -24,7 +24,9 @@ def triangle_quality(vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"]) 
 
 
 @checked
-def decimate(vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"], *, target_faces: int) -> tuple[Float[Tensor, "V2 3"], Int[Tensor, "F2 3"]]:
+def decimate(
+    vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"], *, target_faces: int
+) -> tuple[Float[Tensor, "V2 3"], Int[Tensor, "F2 3"]]:
     """Reduce the number of faces by quadric error collapses. Points of a flat boundary stay in its plane.
 
     Raises:

@@ -248,9 +248,7 @@ def taubin_smooth(
 
 
 @checked
-def midpoint_subdivide(
-    vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"]
-) -> tuple[Float[Tensor, "V2 3"], Int[Tensor, "F2 3"]]:
+def midpoint_subdivide(vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"]) -> tuple[Float[Tensor, "V2 3"], Int[Tensor, "F2 3"]]:
     """Cut each face in four at the middle of its sides; the shape stays. Faces 4i to 4i+3 come from face i."""
     pairs, face_edges, _ = edges(faces)
     return torch.cat([vertices, vertices[pairs].mean(1)]), _split(faces, face_edges + vertices.shape[0])

@@ -226,7 +226,9 @@ _TRIANGLES, _COUNTS, _EDGE_BASE, _EDGE_WAY, _PATHS = _tables()
 
 def _march_torch(values: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:
     device = values.device
-    triangles, counts, base, way, paths = (torch.from_numpy(table).to(device) for table in (_TRIANGLES, _COUNTS, _EDGE_BASE, _EDGE_WAY, _PATHS))
+    triangles, counts, base, way, paths = (
+        torch.from_numpy(table).to(device) for table in (_TRIANGLES, _COUNTS, _EDGE_BASE, _EDGE_WAY, _PATHS)
+    )
     _, ny, nz = values.shape
     bits = torch.arange(8, device=device)
     corner_step = (bits >> 2 & 1) * ny * nz + (bits >> 1 & 1) * nz + (bits & 1)

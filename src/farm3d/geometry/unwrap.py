@@ -228,7 +228,9 @@ def _faults(vertices: Tensor, faces: Tensor) -> Tensor | None:
     share = float(areas[bad].sum()) / float(areas.sum())
     if len(faces) < 200:  # a small chart may bear a little more before it is cut into tiny ones
         return bad if bool(turned.any()) or share > 0.1 or _self_overlap(uv, local) > 0.001 else None
-    return bad if bool(turned.any()) or share > 0.02 or int(bad.sum()) > max(6, len(faces) // 50) or _self_overlap(uv, local) > 0.001 else None
+    return (
+        bad if bool(turned.any()) or share > 0.02 or int(bad.sum()) > max(6, len(faces) // 50) or _self_overlap(uv, local) > 0.001 else None
+    )
 
 
 def _pinched(faces: Tensor, chosen: Tensor) -> Tensor:
@@ -282,7 +284,9 @@ def _cut(vertices: Tensor, faces: Tensor, part: Tensor, bad: Tensor) -> list[Ten
 
 
 @checked
-def flatten_chart(vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "P 3"], *, steps: int = 60) -> tuple[Float[Tensor, "U 2"], Int[Tensor, "P 3"]]:
+def flatten_chart(
+    vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "P 3"], *, steps: int = 60
+) -> tuple[Float[Tensor, "U 2"], Int[Tensor, "P 3"]]:
     """Flatten a disc as rigidly as possible, seen from outside (u right, v down).
 
     Returns:
@@ -303,9 +307,9 @@ def flatten_chart(vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "P 3"], *, 
     zero = np.zeros_like(x)
     flat = np.stack([np.stack([zero, zero], 1), np.stack([length[:, 0], zero], 1), np.stack([x, y], 1)], 1)  # each face in its own plane
     sides = flat[:, [1, 2, 0]] - flat  # of edges 0-1, 1-2, 2-0
-    cotangent = np.stack(
-        [-(sides[:, (k + 1) % 3] * sides[:, (k + 2) % 3]).sum(1) / (length[:, 0] * y) for k in range(3)], 1
-    ).clip(0.02, 20)  # opposite to each edge
+    cotangent = np.stack([-(sides[:, (k + 1) % 3] * sides[:, (k + 2) % 3]).sum(1) / (length[:, 0] * y) for k in range(3)], 1).clip(
+        0.02, 20
+    )  # opposite to each edge
     start, end = triangles.reshape(-1), triangles[:, [1, 2, 0]].reshape(-1)
     weight = cotangent.reshape(-1) / 2
     rows, columns = np.concatenate([start, end, start, end]), np.concatenate([start, end, end, start])
@@ -415,10 +419,15 @@ def pack_charts(charts: list[Tensor], faces: list[Tensor], *, size_px: int = 102
     coarse = 4  # places are tried on a grid of 4 texels; the margin below is rounded up to it
     rows, columns = size_px // 2 // coarse, size_px // coarse
     best: list[np.ndarray] | None = None
+    placed: list[np.ndarray] | None = None
     low, high = 0.3 * scale, scale
     for _ in range(9):
         middle = (low + high) / 2
-        placed = _try_pack([uv * middle * columns for uv in straight], triangles, rows=rows, columns=columns, margin=padding_px / coarse)
+        scaled = [uv * middle * columns for uv in straight]
+        for lean in (0.5, 2.0, 0.1):  # fill from the left, from the top, strictly from the left
+            placed = _try_pack(scaled, triangles, rows=rows, columns=columns, margin=padding_px / coarse, lean=lean)
+            if placed is not None:
+                break
         if placed is None:
             high = middle
         else:
@@ -444,7 +453,9 @@ def _coverage_area(uv: np.ndarray, faces: np.ndarray) -> float:
     return float(np.abs((b - a)[:, 0] * (c - a)[:, 1] - (b - a)[:, 1] * (c - a)[:, 0]).sum() / 2)
 
 
-def _try_pack(charts: list[np.ndarray], faces: list[np.ndarray], *, rows: int, columns: int, margin: float) -> list[np.ndarray] | None:
+def _try_pack(
+    charts: list[np.ndarray], faces: list[np.ndarray], *, rows: int, columns: int, margin: float, lean: float
+) -> list[np.ndarray] | None:
     from scipy.ndimage import binary_dilation
     from scipy.signal import fftconvolve
 
@@ -465,7 +476,7 @@ def _try_pack(charts: list[np.ndarray], faces: list[np.ndarray], *, rows: int, c
             free = np.argwhere(clash < 0.5)
             if len(free) == 0:
                 continue
-            cost = free[:, 1] + width + 0.5 * (free[:, 0] + height)  # fill from the left edge
+            cost = free[:, 1] + width + lean * (free[:, 0] + height)
             row, column = free[int(cost.argmin())]
             if choice is None or float(cost.min()) < choice[0]:
                 choice = (float(cost.min()), turned, mask, int(row), int(column))
@@ -479,7 +490,12 @@ def _try_pack(charts: list[np.ndarray], faces: list[np.ndarray], *, rows: int, c
 
 @checked
 def inspect_atlas(
-    vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"], uv: Float[Tensor, "U 2"], faces_uv: Int[Tensor, "F 3"], *, size_px: int = 1024
+    vertices: Float[Tensor, "V 3"],
+    faces: Int[Tensor, "F 3"],
+    uv: Float[Tensor, "U 2"],
+    faces_uv: Int[Tensor, "F 3"],
+    *,
+    size_px: int = 1024,
 ) -> AtlasReport:
     """Check an atlas: range, overlap at ``size_px``, use, number of charts, stretch."""
     in_range = bool(torch.isfinite(uv).all()) and float(uv.min()) >= 0 and float(uv.max()) <= 1

@@ -1,7 +1,7 @@
 """Analysis by synthesis: several views tried, each refined a little, the best one refined for good.
 
 Every hypothesis is drawn and compared before any is trusted: the outline of an animal seen from the front left looks much like the
-one from the back right, and only after its limbs have moved does the wrong one show (MagicPony section 3.3 trains with four
+one from the back right, and only after its limbs have moved does the wrong one show (MagicPony trains with four
 hypotheses; choosing among refined ones at test time is ours).
 """
 

@@ -20,15 +20,15 @@ _KEYS = 29
 # the whole trunk; a bone that carries forelegs is as stiff as the spine.
 _TRUNK = "trunk"
 _NECK = {
-    _TRUNK: (0.0, 0.0, 0.12, 10.0),
-    "spine_01": (0.05, 0.0, 0.28, 6.0),
+    _TRUNK: (0.0, 0.0, 0.06, 10.0),
+    "spine_01": (0.05, 0.0, 0.22, 6.0),
     "neck_01": (0.95, -0.2, 1.45, 1.0),
     "neck_02": (0.75, -0.2, 1.25, 1.0),
     "head": (-0.2, -0.9, 0.8, 1.0),
 }
 _CARRIES_LEGS = (0.15, 0.0, 0.60, 3.0)
 _GRAZING_HEAD = math.radians(-75)  # direction of the head from horizontal: nearly upright, the nose a little ahead
-_GRAZING_STANCE = {"front_L": 0.20, "front_R": -0.16, "rear_L": -0.06, "rear_R": 0.06}  # feet ahead of where they stand, leg lengths
+_GRAZING_STANCE = {"front_L": 0.17, "front_R": 0.0, "rear_L": -0.06, "rear_R": 0.06}  # feet ahead of where they stand, leg lengths
 _GRAZING_DROP = 0.035  # of the leg length: what the spread feet lower the body by
 
 
@@ -124,7 +124,7 @@ def graze_curves(
     # The trunk's pitch lifts the hips: the body comes down by as much, or the hind feet would leave the ground.
     rise = max([0.0, *(float(shift[1]) for name, shift in shifts.items() if name.startswith("rear"))])
     root[:, 1] = -_GRAZING_DROP * size - rise
-    ahead = {name: step + 0.7 * float(shifts[name][2]) / size for name, step in _GRAZING_STANCE.items() if name in shifts}
+    ahead = {name: step + float(shifts[name][2]) / size for name, step in _GRAZING_STANCE.items() if name in shifts}
     angles = _plant(skeleton, angles, root, ahead, soles)
     return torch.linspace(0, period_s, _KEYS, dtype=torch.float64), angles, root, torch.zeros_like(phase)
 

@@ -74,13 +74,20 @@ class Camera(Value):
 
         After division by w, (-1, -1) is the top-left corner of the picture and z grows away from the camera, -1 near, 1 far.
         """
-        x, y, z = self.to_camera(points).unbind(-1)
-        fx, fy, cx, cy = (self.intrinsics[..., i, None] for i in range(4))
-        w = -z
-        clip_x = (2 * fx / self.width_px) * x + (2 * cx / self.width_px - 1) * w
-        clip_y = (-2 * fy / self.height_px) * y + (2 * cy / self.height_px - 1) * w
-        clip_z = (-(far + near) * z - 2 * far * near) / (far - near)
-        return torch.stack([clip_x, clip_y, clip_z, w], -1)
+        matrix = self.projection(near=near, far=far) @ self.T_camera_world
+        return points @ matrix[..., :3].transpose(-1, -2) + matrix[..., None, :, 3]
+
+    def projection(self, *, near: float = 0.1, far: float = 1000.0) -> Float[Tensor, "*batch 4 4"]:
+        """Return the matrix from camera to clip coordinates (section 0.3, with the principal point anywhere and y flipped)."""
+        fx, fy, cx, cy = self.intrinsics.unbind(-1)
+        zero, one = torch.zeros_like(fx), torch.ones_like(fx)
+        rows = (
+            (2 * fx / self.width_px, zero, 1 - 2 * cx / self.width_px, zero),
+            (zero, -2 * fy / self.height_px, 1 - 2 * cy / self.height_px, zero),
+            (zero, zero, -one * (far + near) / (far - near), -one * 2 * far * near / (far - near)),
+            (zero, zero, -one, zero),
+        )
+        return torch.stack([torch.stack(row, -1) for row in rows], -2)
 
     def pixels(self, points: Float[Tensor, "*batch N 3"]) -> Float[Tensor, "*batch N 2"]:
         """Project world points to pixels, y down."""

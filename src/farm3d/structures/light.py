@@ -1,4 +1,4 @@
-"""One distant light and an ambient term (system of MagicPony, section 2.9 of the specification; Farm3D section 3.1)."""
+"""One distant light and an ambient term (the model of MagicPony and Farm3D, section 2.9)."""
 
 from __future__ import annotations
 

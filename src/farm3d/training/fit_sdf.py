@@ -73,6 +73,8 @@ def rest_shape(rigs: Sequence[Rig], *, spacing: float = 0.02) -> RestShape:
         ValueError: the rigs' joints differ.
     """
     first = rigs[0]
+    if any(rig.joint_names != first.joint_names for rig in rigs):
+        raise ValueError(f"the joints of {[rig.name for rig in rigs]} differ in name")
     surfaces = [_smooth_surface(rig) for rig in rigs]
     joints = torch.stack([rig.joints / rig.root[0, 0] for rig in rigs])
     low = torch.stack([vertices.amin(0) for vertices, _ in surfaces]).amin(0)
@@ -141,7 +143,9 @@ def _curvature(vertices: Tensor, faces: Tensor) -> Tensor:
     """Size of the normal's change per length around each vertex, ``[V]``, averaged over its edges."""
     pairs, _, _ = edges(faces)
     normals = vertex_normals(vertices, faces)
-    turn = (normals[pairs[:, 0]] - normals[pairs[:, 1]]).norm(dim=1) / (vertices[pairs[:, 0]] - vertices[pairs[:, 1]]).norm(dim=1).clamp(min=1e-4)
+    turn = (normals[pairs[:, 0]] - normals[pairs[:, 1]]).norm(dim=1) / (vertices[pairs[:, 0]] - vertices[pairs[:, 1]]).norm(dim=1).clamp(
+        min=1e-4
+    )
     ends = pairs.reshape(-1)
     sums = torch.zeros(len(vertices), dtype=vertices.dtype).index_add(0, ends, turn.repeat_interleave(2))
     return sums / torch.bincount(ends, minlength=len(vertices)).clamp(min=1)

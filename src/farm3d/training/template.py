@@ -40,7 +40,9 @@ class Template:
     mirror: Int[Tensor, " V"]
 
 
-def extract_template(field: ShapeField, *, target_faces: int = 8000, spacing: float = 0.02, size_px: int = 1024, padding_px: int = 4) -> Template:
+def extract_template(
+    field: ShapeField, *, target_faces: int = 8000, spacing: float = 0.02, size_px: int = 1024, padding_px: int = 4
+) -> Template:
     """Extract, simplify and unwrap the rest shape of a field.
 
     The left half is extracted on a fine grid, smoothed lightly, reduced by quadric errors and then made even by edge flips and
@@ -82,13 +84,19 @@ def extract_template(field: ShapeField, *, target_faces: int = 8000, spacing: fl
     uv, half_uv = unwrap_half(points, half, size_px=size_px, padding_px=padding_px)
     whole, whole_faces, mirror = mirror_half(points, half)
     report = inspect_surface(whole_faces)
-    if not (report.closed and report.oriented and report.manifold) or report.components != 1 or float(enclosed_volume(whole, whole_faces)) <= 0:
+    if (
+        not (report.closed and report.oriented and report.manifold)
+        or report.components != 1
+        or float(enclosed_volume(whole, whole_faces)) <= 0
+    ):
         raise ModelError(f"the template is not one closed surface: {report}", hint="fit the shape field again with more steps")
     other_uv = torch.stack([uv[:, 0], 1 - uv[:, 1]], 1)
     return Template(whole, whole_faces, torch.cat([uv, other_uv]), torch.cat([half_uv, (half_uv + len(uv)).flip(1)]), mirror)
 
 
-def field_box(field: ShapeField, *, half: float = 3.2, step: float = 0.1, margin: float = 0.15) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+def field_box(
+    field: ShapeField, *, half: float = 3.2, step: float = 0.1, margin: float = 0.15
+) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
     """Return low and high corners of a box around the left half (x >= 0) of where a field is positive.
 
     Raises:
