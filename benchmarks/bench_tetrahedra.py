@@ -54,7 +54,7 @@ def the_field() -> tuple[str, ShapeField]:
 def take_turns(candidates: dict[str, Callable[[], Any]], *, rounds: int) -> dict[str, float]:
     """Return the median milliseconds of each candidate."""
     times: dict[str, list[float]] = {name: [] for name in candidates}
-    for name, call in candidates.items():
+    for call in candidates.values():
         call()  # compile, allocate
     for _ in range(rounds):
         for name, call in candidates.items():

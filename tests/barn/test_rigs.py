@@ -100,7 +100,7 @@ def test_walking_moves_the_legs_and_the_hooves_stay_on(horse: Rig) -> None:
 def test_times_beyond_the_clip_are_held_and_unknown_clips_named(horse: Rig) -> None:
     assert torch.allclose(horse.pose("Walk", 99.0), horse.pose("Walk", horse.clip("Walk").duration_s), atol=1e-6)
     assert torch.allclose(horse.pose("Walk", -1.0), horse.pose("Walk", 0.0), atol=1e-6)
-    with pytest.raises(InputError, match="no clip 'Fly'.*Walk"):
+    with pytest.raises(InputError, match=r"no clip 'Fly'.*Walk"):
         horse.clip("Fly")
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -87,3 +89,15 @@ def test_sha256(tmp_path: Path) -> None:
     data = bytes(range(256)) * 10_000
     (tmp_path / "x").write_bytes(data)
     assert sha256_of(tmp_path / "x") == hashlib.sha256(data).hexdigest()
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    left = tmp_path / f".animal.{dead.pid}-abc.part.glb"
+    living = tmp_path / f".animal.{os.getpid()}-abc.part.glb"
+    other = tmp_path / f".beast.{dead.pid}-abc.part.glb"
+    for path in (left, living, other):
+        path.touch()
+    write_whole(tmp_path / "animal.glb", b"new")
+    assert {path.name for path in tmp_path.iterdir()} == {"animal.glb", living.name, other.name}

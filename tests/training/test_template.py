@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from farm3d.core.errors import ModelError
+from farm3d.geometry.atlas import inspect_atlas
 from farm3d.geometry.remesh import triangle_quality
 from farm3d.geometry.surface import enclosed_volume, inspect_surface
-from farm3d.geometry.unwrap import inspect_atlas
 from farm3d.model.fields import ShapeField
 from farm3d.training.template import Template, extract_template, field_box
 

@@ -91,6 +91,7 @@ def _one(
     from farm3d.data.photo import load_photo
     from farm3d.export.glb import write_glb, write_sidecar
     from farm3d.export.sheet import contact_sheet, turntable_frames
+    from farm3d.motion.clips import make_clips
 
     with _Bar(label) as bar:
         picture = load_photo(photo)
@@ -106,8 +107,9 @@ def _one(
         )
         bar.say("writing")
         stem = options.out / photo.stem
-        write_glb(result.animal, stem.with_suffix(".glb"), with_light=options.with_light)
-        write_whole(stem.with_suffix(".png"), contact_sheet(result, picture.rgb))
+        clips = make_clips(result.animal)
+        write_glb(result.animal, stem.with_suffix(".glb"), clips=clips, texture_px=options.texture_px, with_light=options.with_light)
+        write_whole(stem.with_suffix(".png"), contact_sheet(result, picture.rgb, clips=clips))
         if options.turntable:
             from farm3d.export.video import write_turntable
 

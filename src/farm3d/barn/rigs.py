@@ -102,7 +102,8 @@ class Rig(Value):
         inverse_binds: from the object frame in bind pose to each joint's frame, ``[J, 4, 4]``.
         skin_weights: rows sum to 1, ``[V, J]``.
         root: from the armature's units to metres, ``[4, 4]``; applied above the joints without a parent.
-        rest_translations, rest_rotations, rest_scales: the joints' own transforms outside any clip, ``[J, 3]``, wxyz ``[J, 4]``, ``[J, 3]``.
+        rest_translations, rest_rotations, rest_scales: the joints' own transforms outside any clip, ``[J, 3]``, wxyz ``[J, 4]``,
+            ``[J, 3]``.
         clips: the recorded motions.
     """
 

@@ -26,7 +26,8 @@ def cache_folder() -> Path:
 def whole_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; rename it onto ``path`` when the block ends without an error, else remove it.
 
-    The temporary name starts with a dot and keeps the suffix of ``path``, so that libraries that go by suffix work.
+    The temporary name starts with a dot and keeps the suffix of ``path``, so that libraries that go by suffix work. What an earlier
+    process left when it was killed is removed.
 
     Raises:
         OutputError: the folder cannot be written or the disk is full.
@@ -34,7 +35,8 @@ def whole_file(path: Path) -> Iterator[Path]:
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem[:60]}.", suffix=f".part{path.suffix}", dir=path.parent)
+        _remove_leftovers(path)
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem[:60]}.{os.getpid()}-", suffix=f".part{path.suffix}", dir=path.parent)
         os.close(handle)
     except OSError as error:
         raise OutputError(f"{path}: cannot write here: {error.strerror or error}", hint="choose another --out folder") from error
@@ -53,6 +55,27 @@ def whole_file(path: Path) -> Iterator[Path]:
         ) from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Unlink temporary files for ``path`` whose process, named in them, no longer runs."""
+    start, end = f".{path.stem[:60]}.", f".part{path.suffix}"
+    for entry in path.parent.iterdir():
+        if not (entry.name.startswith(start) and entry.name.endswith(end)):
+            continue
+        owner = entry.name[len(start) :].split("-")[0]
+        if owner.isdigit() and not _runs(int(owner)):
+            entry.unlink(missing_ok=True)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def write_whole(path: Path, data: bytes | str) -> None:

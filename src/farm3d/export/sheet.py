@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from farm3d.core.shapes import Float, Tensor
 from farm3d.model.appearance import srgb_from_linear
 from farm3d.motion.animate import posed_vertices
-from farm3d.motion.clips import input_pose_clip, make_clips
+from farm3d.motion.clips import Clip, input_pose_clip, make_clips
 from farm3d.render.renderer import Texture, render
 from farm3d.structures import Animal, Camera, Crop, Light
 
@@ -51,12 +51,13 @@ def draw_animal(
     return _bytes(srgb_from_linear(drawn.rgb[0]))
 
 
-def contact_sheet(result: Reconstruction, photo_rgb: np.ndarray) -> bytes:
+def contact_sheet(result: Reconstruction, photo_rgb: np.ndarray, *, clips: Sequence[Clip] | None = None) -> bytes:
     """Return a PNG: photograph, mask, overlay, the same view drawn; four other views; one relit; two moments of clips.
 
     Args:
         result: what the Reconstructor returned.
         photo_rgb: the upright photograph, uint8 ``[H, W, 3]``.
+        clips: the animal's clips if they are made already.
     """
     animal, crop = result.animal, result.crop
     posed = posed_vertices(animal, input_pose_clip(animal.angles), 0.0)
@@ -79,10 +80,10 @@ def contact_sheet(result: Reconstruction, photo_rgb: np.ndarray) -> bytes:
     ):
         panels.append((name, draw_animal(animal, posed, _view(posed, first + turn, elevation), light)))
     panels.append(("relit from the right, low", draw_animal(animal, posed, own, _light((0.9, 0.25, 0.35), 0.12, 1.1))))
-    clips = {clip.name: clip for clip in make_clips(animal)}
+    by_name = {clip.name: clip for clip in clips or make_clips(animal)}
     side = 90 if math.sin(math.radians(first)) >= 0 else -90
     for name, share in (("walk", 0.35), ("gallop", 0.55), ("graze", 0.5)):
-        clip = clips[name]
+        clip = by_name[name]
         moment = share * clip.times_s[-1].item()
         vertices = posed_vertices(animal, clip, moment)
         panels.append((f"{name}, {moment:.2f} s", draw_animal(animal, vertices, _view(vertices, side * 0.75, 8), light)))

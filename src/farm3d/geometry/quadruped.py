@@ -21,7 +21,7 @@ TAIL_NAMES = ("tail_01", "tail_02", "tail_03")
 
 
 class Bones(NamedTuple):
-    """K bones, parents first: ``names``, ``parents`` (index or -1), ``starts``, ``ends`` ``[K, 3]``, and the root joint ``centre`` ``[3]``."""
+    """K bones, parents first: ``names``, ``parents`` (index or -1), ``starts``, ``ends`` ``[K, 3]``; the root joint ``centre`` ``[3]``."""
 
     names: tuple[str, ...]
     parents: tuple[int, ...]

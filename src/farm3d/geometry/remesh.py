@@ -37,8 +37,8 @@ def decimate(
     except ImportError as error:
         raise MissingPartError("decimation needs the library fast-simplification", hint="pip install fast-simplification") from error
     points, triangles = fast_simplification.simplify(
-        vertices.detach().cpu().numpy().astype(np.float32), faces.cpu().numpy().astype(np.int32), target_count=target_faces, agg=4
-    )
+        vertices.detach().cpu().double().numpy(), faces.cpu().numpy(), target_count=target_faces, agg=4
+    )[:2]
     return torch.from_numpy(np.asarray(points)).to(vertices), torch.from_numpy(np.asarray(triangles)).to(faces)
 
 

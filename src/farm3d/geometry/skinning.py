@@ -10,9 +10,7 @@ __all__ = ["distances_to_segments", "linear_blend_skinning", "prune_weights", "s
 
 
 @checked
-def distances_to_segments(
-    points: Float[Tensor, "N 3"], starts: Float[Tensor, "K 3"], ends: Float[Tensor, "K 3"]
-) -> Float[Tensor, "N K"]:
+def distances_to_segments(points: Float[Tensor, "N 3"], starts: Float[Tensor, "K 3"], ends: Float[Tensor, "K 3"]) -> Float[Tensor, "N K"]:
     """Return sqrt(d^2 + 1e-6) for the distance d of each point to each segment."""
     along = ends - starts
     offset = points[:, None] - starts

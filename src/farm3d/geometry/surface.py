@@ -10,6 +10,7 @@ from farm3d.core.shapes import Bool, Float, Int, Tensor, checked
 
 __all__ = [
     "SurfaceReport",
+    "connected_components",
     "edges",
     "enclosed_volume",
     "face_areas",
@@ -117,7 +118,7 @@ def inspect_surface(faces: Int[Tensor, "F 3"]) -> SurfaceReport:
             torch.stack([end[one], torch.where(same, end[two], start[two])], 1),
         ]
     )
-    fans = int(_components(faces.numel(), links).max()) + 1
+    fans = int(connected_components(faces.numel(), links).max()) + 1
     pieces = torch.unique(vertex_components(faces, stride)[used]).numel()
     return SurfaceReport(
         closed=bool((counts == 2).all()),
@@ -138,10 +139,12 @@ def is_closed_manifold(faces: Int[Tensor, "F 3"]) -> bool:
 @checked
 def vertex_components(faces: Int[Tensor, "F 3"], count: int) -> Int[Tensor, " V"]:
     """Return the number of the connected piece each of ``count`` vertices belongs to; lonely vertices are pieces of their own."""
-    return _components(count, torch.cat([faces[:, :2], faces[:, 1:]]))
+    return connected_components(count, torch.cat([faces[:, :2], faces[:, 1:]]))
 
 
-def _components(count: int, links: Tensor) -> Tensor:
+@checked
+def connected_components(count: int, links: Int[Tensor, "N 2"]) -> Int[Tensor, " M"]:
+    """Number the connected pieces of ``count`` nodes joined by links, ``[count]``."""
     # Label propagation with pointer jumping: a few passes even for large surfaces, on any device.
     label = torch.arange(count, device=links.device)
     while True:
@@ -192,7 +195,7 @@ def fill_holes(vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"]) -> tup
     if sides.shape[0] == 0:
         return vertices, faces
     _, local = torch.unique(sides, return_inverse=True)
-    loop = _components(int(local.max()) + 1, local)[local[:, 0]]
+    loop = connected_components(int(local.max()) + 1, local)[local[:, 0]]
     loops = int(loop.max()) + 1
     sums = vertices.new_zeros(loops, 3).index_add(0, loop, vertices[sides[:, 0]])
     centres = sums / torch.bincount(loop, minlength=loops)[:, None]

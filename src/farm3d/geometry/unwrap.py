@@ -8,39 +8,18 @@ are slow (product notes, section 4.3); this one is plain linear algebra, refuses
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import numba
 import numpy as np
 import torch
 
 from farm3d.core.errors import InputError
 from farm3d.core.shapes import Float, Int, Tensor, checked
-from farm3d.geometry.surface import edges, face_areas, face_normals, inspect_surface
+from farm3d.geometry.atlas import pack_charts, texel_coverage
+from farm3d.geometry.flatten import flatten_chart, stretches
+from farm3d.geometry.surface import connected_components, edges, face_areas, face_normals, inspect_surface, vertex_components
 
-__all__ = ["AtlasReport", "cut_charts", "flatten_chart", "inspect_atlas", "pack_charts", "unwrap_half"]
+__all__ = ["cut_charts", "unwrap_half"]
 
 MAX_STRETCH = 2.0  # a chart whose triangles are stretched more than this, in area or in one direction, is cut
-
-
-@dataclass(frozen=True)
-class AtlasReport:
-    """What :func:`inspect_atlas` found.
-
-    Attributes:
-        in_range: every corner is finite and in [0, 1].
-        overlap_texels: texel centres covered by more than one face.
-        coverage: share of the texels whose centre is covered.
-        charts: connected pieces of the atlas.
-        stretch_median, stretch_99: per face, the larger of its two length scales relative to the atlas's mean, or the inverse of the smaller.
-    """
-
-    in_range: bool
-    overlap_texels: int
-    coverage: float
-    charts: int
-    stretch_median: float
-    stretch_99: float
 
 
 @checked
@@ -113,7 +92,7 @@ def _legs(vertices: Tensor, faces: Tensor) -> Tensor:
             continue
         for height in torch.linspace(low, high, 60)[1:-1].tolist():
             below = faces[(vertices[faces][:, :, 1] < height).all(1)]
-            piece = _vertex_pieces(below, len(vertices))
+            piece = vertex_components(below, len(vertices))
             mine = piece == piece[foot]
             share = float(vertices[mine, 2].max() - vertices[mine, 2].min()) / float(vertices[:, 2].max() - vertices[:, 2].min())
             if bool((mine & plane).any()) or share > 0.4:
@@ -144,15 +123,6 @@ def _bridge(vertices: Tensor, faces: Tensor, piece: Tensor) -> Tensor:
     on_way = torch.zeros(len(vertices), dtype=torch.bool)
     on_way[way] = True
     return on_way[faces].any(1) & ~piece
-
-
-def _vertex_pieces(faces: Tensor, count: int) -> Tensor:
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-
-    links = torch.cat([faces[:, :2], faces[:, 1:]]).numpy()
-    graph = coo_matrix((np.ones(len(links)), (links[:, 0], links[:, 1])), (count, count))
-    return torch.from_numpy(connected_components(graph, directed=False)[1]).long()
 
 
 def _neighbours(faces: Tensor) -> Tensor:
@@ -186,13 +156,8 @@ def _without_teeth(label: Tensor, faces: Tensor, *, passes: int = 4) -> Tensor:
 
 def _pieces(label: Tensor, faces: Tensor) -> list[Tensor]:
     """Face numbers of each connected set of equal labels."""
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-
     pairs = _neighbours(faces)
-    pairs = pairs[label[pairs[:, 0]] == label[pairs[:, 1]]].numpy()
-    graph = coo_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), (len(faces), len(faces)))
-    piece = torch.from_numpy(connected_components(graph, directed=False)[1]).long()
+    piece = connected_components(len(faces), pairs[label[pairs[:, 0]] == label[pairs[:, 1]]])
     return [(piece == k).nonzero()[:, 0] for k in range(int(piece.max()) + 1)]
 
 
@@ -220,7 +185,7 @@ def _faults(vertices: Tensor, faces: Tensor) -> Tensor | None:
     if not _is_disc(faces):
         return torch.zeros(len(faces), dtype=torch.bool)
     uv, local = flatten_chart(vertices, faces)
-    large, small, turned = _stretches(vertices, faces, uv, local)
+    large, small, turned = stretches(vertices, faces, uv, local)
     bad = turned | (large > MAX_STRETCH) | (small < 1 / MAX_STRETCH)
     if len(faces) < 12:
         return None if not bool(turned.any()) else bad
@@ -283,260 +248,8 @@ def _cut(vertices: Tensor, faces: Tensor, part: Tensor, bad: Tensor) -> list[Ten
     return [part[piece] for piece in pieces]
 
 
-@checked
-def flatten_chart(
-    vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "P 3"], *, steps: int = 60
-) -> tuple[Float[Tensor, "U 2"], Int[Tensor, "P 3"]]:
-    """Flatten a disc as rigidly as possible, seen from outside (u right, v down).
-
-    Returns:
-        corners ``[U, 2]`` in the units of the mesh and faces into them.
-    """
-    from scipy.sparse import coo_matrix, identity
-    from scipy.sparse.linalg import splu
-
-    used, local = torch.unique(faces, return_inverse=True)
-    points, triangles = vertices[used].numpy(), local.numpy()
-    corners = points[triangles]
-    along = corners[:, 1] - corners[:, 0]
-    length = np.linalg.norm(along, axis=1, keepdims=True)
-    along = along / length
-    other = corners[:, 2] - corners[:, 0]
-    x = (other * along).sum(1)
-    y = np.linalg.norm(other - x[:, None] * along, axis=1)
-    zero = np.zeros_like(x)
-    flat = np.stack([np.stack([zero, zero], 1), np.stack([length[:, 0], zero], 1), np.stack([x, y], 1)], 1)  # each face in its own plane
-    sides = flat[:, [1, 2, 0]] - flat  # of edges 0-1, 1-2, 2-0
-    cotangent = np.stack([-(sides[:, (k + 1) % 3] * sides[:, (k + 2) % 3]).sum(1) / (length[:, 0] * y) for k in range(3)], 1).clip(
-        0.02, 20
-    )  # opposite to each edge
-    start, end = triangles.reshape(-1), triangles[:, [1, 2, 0]].reshape(-1)
-    weight = cotangent.reshape(-1) / 2
-    rows, columns = np.concatenate([start, end, start, end]), np.concatenate([start, end, end, start])
-    laplacian = coo_matrix((np.concatenate([weight, weight, -weight, -weight]), (rows, columns)), (len(points),) * 2).tocsc()
-    solve = splu(laplacian + 1e-9 * identity(len(points), format="csc")).solve
-
-    def settle(uv: np.ndarray) -> np.ndarray:
-        for _ in range(steps):
-            now = uv[triangles[:, [1, 2, 0]]] - uv[triangles]  # [F, 3, 2]
-            left, _, right = np.linalg.svd(np.einsum("fe,fea,feb->fab", cotangent, now, sides))
-            left[:, :, 1] *= np.sign(np.linalg.det(left @ right))[:, None]
-            wanted = (left @ right) @ sides.transpose(0, 2, 1)  # [F, 2, 3]
-            pull = (cotangent[:, None] * wanted / 2).transpose(0, 2, 1).reshape(-1, 2)
-            right_side = np.zeros_like(uv)
-            np.add.at(right_side, end, pull)
-            np.add.at(right_side, start, -pull)
-            uv = solve(right_side)
-        return uv * [1.0, -1.0]  # pictures have v downward
-
-    found: list[tuple[int, np.ndarray]] = []
-    for guess in (_projected, _round):
-        start_uv = guess(vertices[used], local)
-        if start_uv is not None:
-            uv = settle(start_uv)
-            folds = int(_stretches(vertices, faces, torch.from_numpy(uv), local)[2].sum())
-            found.append((folds, uv))
-            if folds == 0:
-                break
-    return torch.from_numpy(min(found, key=lambda item: item[0])[1]), local
-
-
-def _projected(points: Tensor, faces: Tensor) -> np.ndarray | None:
-    """Project along the mean normal, if no face turns over."""
-    normals = face_normals(points, faces)
-    normal = torch.nn.functional.normalize(normals.sum(0), dim=0)
-    if float((normals @ normal).min()) <= 0:
-        return None
-    helper = torch.tensor([0.0, 1.0, 0.0] if abs(float(normal[1])) < 0.9 else [0.0, 0.0, 1.0], dtype=points.dtype)
-    right = torch.nn.functional.normalize(torch.linalg.cross(helper, normal), dim=0)
-    return torch.stack([points @ right, points @ torch.linalg.cross(normal, right)], 1).numpy()
-
-
-def _round(points: Tensor, faces: Tensor) -> np.ndarray:
-    """Tutte's embedding (boundary on a circle, each inner vertex at the mean of its neighbours): never folds."""
-    from scipy.sparse import coo_matrix, diags
-    from scipy.sparse.linalg import spsolve
-
-    pairs, face_edges, counts = edges(faces)
-    lone = (counts[face_edges] == 1).reshape(-1)
-    border = torch.stack([faces, faces.roll(-1, 1)], -1).reshape(-1, 2)[lone]
-    following = dict(border.tolist())
-    loop = [int(border[0, 0])]
-    while following[loop[-1]] != loop[0]:
-        loop.append(following[loop[-1]])
-    ring = points[loop].numpy()
-    gaps = np.linalg.norm(np.roll(ring, -1, 0) - ring, axis=1)
-    angle = 2 * np.pi * np.concatenate([[0], np.cumsum(gaps)[:-1]]) / gaps.sum()
-    radius = float(face_areas(points, faces).sum() / np.pi) ** 0.5
-    count = len(points)
-    links = np.concatenate([pairs.numpy(), pairs.flip(1).numpy()])
-    graph = coo_matrix((np.ones(len(links)), (links[:, 0], links[:, 1])), (count, count)).tocsr()
-    inner = np.setdiff1d(np.arange(count), loop)
-    uv = np.zeros((count, 2))
-    uv[loop] = radius * np.stack([np.cos(angle), np.sin(angle)], 1)
-    if len(inner):
-        system = diags(np.asarray(graph.sum(1)).ravel()) - graph
-        uv[inner] = spsolve(system[inner][:, inner].tocsc(), (graph @ uv)[inner]).reshape(-1, 2)
-    return uv
-
-
-def _stretches(vertices: Tensor, faces: Tensor, uv: Tensor, faces_uv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Largest and smallest length scale of each face from the surface to the atlas (y-down), and whether it is turned over."""
-    a, b, c = (vertices[faces[:, k]] for k in range(3))
-    along = torch.nn.functional.normalize(b - a, dim=1)
-    normal = torch.nn.functional.normalize(torch.linalg.cross(b - a, c - a), dim=1)
-    up = torch.linalg.cross(normal, along)
-    zero = torch.zeros(len(faces), dtype=vertices.dtype)
-    frame = torch.stack([torch.stack([(b - a).norm(dim=1), zero], 1), torch.stack([((c - a) * along).sum(1), ((c - a) * up).sum(1)], 1)], 2)
-    p, q, r = (uv[faces_uv[:, k]] for k in range(3))
-    image = torch.stack([q - p, r - p], 2)
-    jacobian = image @ torch.linalg.inv(frame)
-    scales = torch.linalg.svdvals(jacobian)
-    return scales[:, 0], scales[:, 1], torch.linalg.det(jacobian) >= 0  # v points down: an upright face has a negative determinant
-
-
 def _self_overlap(uv: Tensor, faces: Tensor) -> float:
     low, high = uv.amin(0), uv.amax(0)
     size = 400
-    counts = _coverage(((uv - low) / (high - low).max() * (size - 1)).numpy(), faces.numpy(), size, size)
+    counts = texel_coverage(((uv - low) / (high - low).max() * (size - 1)).numpy(), faces.numpy(), size, size)
     return float((counts > 1).sum()) / max(float((counts > 0).sum()), 1.0)
-
-
-def pack_charts(charts: list[Tensor], faces: list[Tensor], *, size_px: int = 1024, padding_px: int = 4) -> list[Tensor]:
-    """Turn and place charts of equal scale in the upper half [0, 1] x [0, 1/2] of the atlas, as large as they fit.
-
-    Args:
-        charts: corners ``[U_i, 2]`` of each chart in common units, largest area first.
-        faces: triangles of each chart, ``[P_i, 3]``.
-
-    Returns:
-        corners of each chart in atlas coordinates.
-    """
-    straight = [_upright(uv.numpy()) for uv in charts]
-    triangles = [part.numpy() for part in faces]
-    area = sum(float(_coverage_area(uv, part)) for uv, part in zip(straight, triangles, strict=True))
-    scale = np.sqrt(0.5 / area)  # atlas widths per unit if the half were filled completely
-    coarse = 4  # places are tried on a grid of 4 texels; the margin below is rounded up to it
-    rows, columns = size_px // 2 // coarse, size_px // coarse
-    best: list[np.ndarray] | None = None
-    placed: list[np.ndarray] | None = None
-    low, high = 0.3 * scale, scale
-    for _ in range(9):
-        middle = (low + high) / 2
-        scaled = [uv * middle * columns for uv in straight]
-        for lean in (0.5, 2.0, 0.1):  # fill from the left, from the top, strictly from the left
-            placed = _try_pack(scaled, triangles, rows=rows, columns=columns, margin=padding_px / coarse, lean=lean)
-            if placed is not None:
-                break
-        if placed is None:
-            high = middle
-        else:
-            low, best = middle, placed
-    if best is None:
-        raise InputError("unwrap: the charts do not fit the atlas", hint="use fewer or rounder charts")
-    return [torch.from_numpy(uv / columns) for uv in best]
-
-
-def _upright(uv: np.ndarray) -> np.ndarray:
-    """Turn a chart so that its bounding rectangle is smallest, long side along u."""
-    best, smallest = uv, np.inf
-    for angle in np.radians(np.arange(0, 90, 3)):
-        turned = uv @ np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]).T
-        extent = np.ptp(turned, axis=0)
-        if extent.prod() < smallest - 1e-12:
-            best, smallest = (turned if extent[0] >= extent[1] else turned @ np.array([[0.0, 1.0], [-1.0, 0.0]])), extent.prod()
-    return best - best.min(0)
-
-
-def _coverage_area(uv: np.ndarray, faces: np.ndarray) -> float:
-    a, b, c = (uv[faces[:, k]] for k in range(3))
-    return float(np.abs((b - a)[:, 0] * (c - a)[:, 1] - (b - a)[:, 1] * (c - a)[:, 0]).sum() / 2)
-
-
-def _try_pack(
-    charts: list[np.ndarray], faces: list[np.ndarray], *, rows: int, columns: int, margin: float, lean: float
-) -> list[np.ndarray] | None:
-    from scipy.ndimage import binary_dilation
-    from scipy.signal import fftconvolve
-
-    taken = np.zeros((rows, columns), bool)
-    placed: list[np.ndarray] = []
-    for uv, part in zip(charts, faces, strict=True):
-        choice: tuple[float, np.ndarray, np.ndarray, int, int] | None = None
-        for turn in range(4):
-            cosine, sine = ((1, 0), (0, 1), (-1, 0), (0, -1))[turn]
-            turned = uv @ np.array([[cosine, -sine], [sine, cosine]]).T
-            turned = turned - turned.min(0) + margin
-            width, height = (np.ceil(turned.max(0) + margin).astype(int)).tolist()
-            if width > columns or height > rows:
-                continue
-            mask = _touched(turned, part, height, width)
-            mask = binary_dilation(mask, iterations=max(1, round(margin)))
-            clash = fftconvolve(taken.astype(np.float32), mask[::-1, ::-1].astype(np.float32), mode="valid")
-            free = np.argwhere(clash < 0.5)
-            if len(free) == 0:
-                continue
-            cost = free[:, 1] + width + lean * (free[:, 0] + height)
-            row, column = free[int(cost.argmin())]
-            if choice is None or float(cost.min()) < choice[0]:
-                choice = (float(cost.min()), turned, mask, int(row), int(column))
-        if choice is None:
-            return None
-        _, turned, mask, row, column = choice
-        taken[row : row + mask.shape[0], column : column + mask.shape[1]] |= mask
-        placed.append(turned + [column, row])
-    return placed
-
-
-@checked
-def inspect_atlas(
-    vertices: Float[Tensor, "V 3"],
-    faces: Int[Tensor, "F 3"],
-    uv: Float[Tensor, "U 2"],
-    faces_uv: Int[Tensor, "F 3"],
-    *,
-    size_px: int = 1024,
-) -> AtlasReport:
-    """Check an atlas: range, overlap at ``size_px``, use, number of charts, stretch."""
-    in_range = bool(torch.isfinite(uv).all()) and float(uv.min()) >= 0 and float(uv.max()) <= 1
-    if not in_range:
-        return AtlasReport(False, 0, 0.0, 0, float("inf"), float("inf"))
-    counts = _coverage((uv.double() * size_px).cpu().numpy(), faces_uv.cpu().numpy(), size_px, size_px)
-    large, small, _ = _stretches(vertices.double(), faces, uv.double(), faces_uv)
-    mean = float((large * small).mean().sqrt())
-    worst = torch.maximum(large / mean, mean / small.clamp(min=1e-12))
-    charts = torch.unique(_vertex_pieces(faces_uv, len(uv))[faces_uv[:, 0]]).numel()
-    quantiles = torch.quantile(worst, worst.new_tensor([0.5, 0.99])).tolist()
-    return AtlasReport(True, int((counts > 1).sum()), float((counts > 0).mean()), charts, *quantiles)
-
-
-@numba.njit(cache=True)
-def _coverage(corners, faces, rows, columns):  # pragma: no cover - compiled
-    """How many faces cover each texel centre; a centre on a shared edge counts once (half-open rule)."""
-    counts = np.zeros((rows, columns), np.int32)
-    for f in range(len(faces)):
-        a, b, c = corners[faces[f, 0]], corners[faces[f, 1]], corners[faces[f, 2]]
-        top, bottom = max(0, int(min(a[1], b[1], c[1]) - 1)), min(rows - 1, int(max(a[1], b[1], c[1]) + 1))
-        left, right = max(0, int(min(a[0], b[0], c[0]) - 1)), min(columns - 1, int(max(a[0], b[0], c[0]) + 1))
-        for row in range(top, bottom + 1):
-            for column in range(left, right + 1):
-                x, y, hits = column + 0.5, row + 0.5, 0
-                for start, end in ((a, b), (b, c), (c, a)):
-                    if (start[1] > y) != (end[1] > y):
-                        lower, upper = (start, end) if start[1] < end[1] else (end, start)
-                        if x < lower[0] + (y - lower[1]) * (upper[0] - lower[0]) / (upper[1] - lower[1]):
-                            hits += 1
-                if hits % 2 == 1:
-                    counts[row, column] += 1
-    return counts
-
-
-def _touched(corners: np.ndarray, faces: np.ndarray, rows: int, columns: int) -> np.ndarray:
-    """Cells that a chart touches at all: its cover, its corners and points along its edges."""
-    mask = _coverage(corners, faces, rows, columns) > 0
-    for a, b in ((0, 1), (1, 2), (2, 0)):
-        for share in np.linspace(0, 1, 9):
-            points = corners[faces[:, a]] * (1 - share) + corners[faces[:, b]] * share
-            cells = np.clip(points.astype(int), 0, [columns - 1, rows - 1])
-            mask[cells[:, 1], cells[:, 0]] = True
-    return mask
