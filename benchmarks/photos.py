@@ -98,7 +98,9 @@ def main() -> int:
             rows.append({"photo": photo.stem, "iou": 0.0, "seconds": None, "azimuth_deg": None})
             continue
         facts = json.loads(stem.with_suffix(".json").read_text())
-        truth = read_mask(truths[photo], load_photo(photo).size_px)
+        truth_file = truths[photo]
+        assert truth_file is not None, f"no hand-made mask for {photo.name}"
+        truth = read_mask(truth_file, load_photo(photo).size_px)
         rows.append(
             {
                 "photo": photo.stem,

@@ -158,9 +158,8 @@ def _from_parts(
 def model_card(prior: CategoryPrior, shape: RestShape, report: FitReport, *, command: str, minutes: float, pictures: int) -> str:
     """Return the card's Markdown: what it is, from what, how to remake it, how good, how far to trust it."""
     config = prior.config
-    percent = 100 / (shape.vertices[:, 2].max() - shape.vertices[:, 2].min()).item()
-    forth = f"mean {report.to_target_mean * percent:.2f} %, largest {report.to_target_max * percent:.2f} % of the length"
-    back = f"mean {report.from_target_mean * percent:.2f} %, largest {report.from_target_max * percent:.2f} % of the length"
+    forth = f"mean {report.to_target_mean:.2f} %, largest {report.to_target_max:.2f} % of the length"
+    back = f"mean {report.from_target_mean:.2f} %, largest {report.from_target_max:.2f} % of the length"
     channels = f"{config.features.outputs} channels of {config.encoder}"
     return f"""# {config.category}: a first category prior
 
