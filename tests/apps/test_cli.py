@@ -58,7 +58,6 @@ def test_the_other_verbs() -> None:
     assert cli.parse(["render", "a.glb", "--out", "a.png", "--view", "-30,10", "--time", "0.4", "--clip", "walk"]) == RenderOptions(
         Path("a.glb"), Path("a.png"), view="-30,10", clip="walk", time=0.4
     )
-    assert cli.parse(["models", "fetch", "--small"]) == ModelsFetchOptions(small=True)
     assert cli.parse(["models", "list"]) == ModelsListOptions()
     assert cli.parse(["doctor", "--licenses"]) == DoctorOptions(licenses=True)
 

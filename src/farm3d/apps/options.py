@@ -101,9 +101,6 @@ class ModelsFetchOptions:
     needed_by: Annotated[Path | None, tyro.conf.arg(metavar="PHOTO", help_behavior_hint="")] = None
     """Do nothing when this photograph has its own alpha mask and so needs no segmenter."""
 
-    small: _Switch = False
-    """The small segmenter (44 MB, a little less exact) instead of the medium one (88 MB)."""
-
 
 @dataclass(frozen=True)
 class ModelsListOptions:
