@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from farm3d.apps import cli
-from farm3d.apps.options import DoctorOptions, ModelsFetchOptions, ModelsListOptions, ReconstructOptions, RenderOptions
+from farm3d.apps.options import DoctorOptions, ModelsListOptions, ReconstructOptions, RenderOptions
 from farm3d.core.errors import InputError
 
 FARM3D = [sys.executable, "-m", "farm3d"]
