@@ -184,7 +184,8 @@ class _Bar:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.progress.stop()
+        if self.progress.console.is_terminal:
+            self.progress.stop()
 
     def say(self, state: str) -> None:
         self.progress.update(self.task, state=state)

@@ -120,13 +120,15 @@ def estimate_light(image: Float[Tensor, "H W 3"], trusted: Float[Tensor, "H W"],
     n = functional.normalize(normals[facing], dim=-1).double()
     brightness = image[facing].double() @ torch.tensor([0.2126, 0.7152, 0.0722], dtype=torch.float64).to(n.device)
     brightness = brightness / brightness.mean().clamp_min(1e-6)
-    design = torch.cat([torch.ones_like(n[:, :1]), n], -1)
     # Markings and a dark belly look like shading too: the ridge keeps the slope modest unless all of the surface agrees.
-    ridge = torch.diag(torch.tensor([0.0, 0.05, 0.05, 0.05], dtype=torch.float64)).to(n.device)
-    solution = torch.linalg.solve(design.T @ design / len(n) + ridge, design.T @ brightness / len(n))
-    slope = solution[1:]
-    slope = torch.stack([slope[0], slope[1].clamp_min(0.05), slope[2].clamp_min(0.02)])
-    direction = functional.normalize(slope, dim=-1)
+    ridge = torch.diag(torch.tensor([0.0, 0.02, 0.02, 0.02], dtype=torch.float64)).to(n.device)
+    lit = torch.ones_like(n[:, :1])
+    for _ in range(4):  # the surface that turns away from the light gets none of it: max(0, n . direction)
+        design = torch.cat([torch.ones_like(lit), n * lit], -1)
+        solution = torch.linalg.solve(design.T @ design / len(n) + ridge, design.T @ brightness / len(n))
+        slope = torch.stack([solution[1], solution[2].clamp_min(0.05), solution[3].clamp_min(0.02)])
+        direction = functional.normalize(slope, dim=-1)
+        lit = (n @ direction > 0).double()[:, None]
     ratio = (slope.norm() / solution[0].clamp_min(0.2)).clamp(0.1, 1.5)
     mean_cosine = (n @ direction).clamp_min(0).mean()
     ambient = 1 / (1 + ratio * mean_cosine)

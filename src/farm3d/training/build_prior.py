@@ -63,8 +63,11 @@ def template_skin(
     edges = torch.unique(edges.sort(1).values, dim=0)
     weights = smooth_weights(weights, edges, steps=6)
     partner = torch.tensor([skeleton.names.index(_other_side(name)) for name in skeleton.names])
-    weights = (weights + weights[mirror][:, partner]) / 2
-    return prune_weights(weights)
+    weights = prune_weights((weights + weights[mirror][:, partner]) / 2)
+    # On the mirror plane a left and a right leg weigh the same; where only one of them is among the four, neither stays.
+    plane = mirror == torch.arange(len(mirror))
+    weights[plane] = torch.minimum(weights, weights[:, partner])[plane]
+    return weights / weights.sum(-1, keepdim=True)
 
 
 def _other_side(name: str) -> str:
