@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.ndimage import binary_dilation
 
 from farm3d.apps.cli import main
 from farm3d.export.glb_reader import read_glb
@@ -69,11 +70,11 @@ def test_the_exported_animal_lies_over_its_silhouette(made: Path, small: Path) -
     x = view["cx"] + view["fx"] * seen[:, 0] / -seen[:, 2]
     y = view["cy"] - view["fy"] * seen[:, 1] / -seen[:, 2]
     with Image.open(small) as picture:
-        alpha = np.asarray(picture)[..., 3] > 127
+        alpha = binary_dilation(np.asarray(picture)[..., 3] > 127, iterations=2)  # a hundredth of the picture around the animal
     inside = (x >= 0) & (x < 200) & (y >= 0) & (y < 200)
     on_animal = alpha[y[inside].astype(int), x[inside].astype(int)]
     assert inside.mean() > 0.95
-    assert on_animal.mean() > 0.85
+    assert on_animal.mean() > 0.9
 
 
 def test_a_second_run_skips_what_is_finished(made: Path, small: Path, capsys: pytest.CaptureFixture[str]) -> None:

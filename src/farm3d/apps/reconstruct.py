@@ -109,7 +109,7 @@ def _one(
         stem = options.out / photo.stem
         clips = make_clips(result.animal)
         write_glb(result.animal, stem.with_suffix(".glb"), clips=clips, texture_px=options.texture_px, with_light=options.with_light)
-        write_whole(stem.with_suffix(".png"), contact_sheet(result, picture.rgb, clips=clips))
+        write_whole(stem.with_suffix(".png"), contact_sheet(result, picture, clips=clips))
         if options.turntable:
             from farm3d.export.video import write_turntable
 

@@ -19,6 +19,7 @@ from farm3d.render.renderer import Texture, render
 from farm3d.structures import Animal, Camera, Crop, Light
 
 if TYPE_CHECKING:
+    from farm3d.data.photo import Photo
     from farm3d.model.reconstructor import Reconstruction
 
 __all__ = ["contact_sheet", "draw_animal", "turntable_frames"]
@@ -51,12 +52,12 @@ def draw_animal(
     return _bytes(srgb_from_linear(drawn.rgb[0]))
 
 
-def contact_sheet(result: Reconstruction, photo_rgb: np.ndarray, *, clips: Sequence[Clip] | None = None) -> bytes:
+def contact_sheet(result: Reconstruction, photo: Photo, *, clips: Sequence[Clip] | None = None) -> bytes:
     """Return a PNG: photograph, mask, overlay, the same view drawn; four other views; one relit; two moments of clips.
 
     Args:
         result: what the Reconstructor returned.
-        photo_rgb: the upright photograph, uint8 ``[H, W, 3]``.
+        photo: the upright photograph.
         clips: the animal's clips if they are made already.
     """
     animal, crop = result.animal, result.crop
@@ -64,9 +65,9 @@ def contact_sheet(result: Reconstruction, photo_rgb: np.ndarray, *, clips: Seque
     own = _crop_camera(animal, crop)
     same = draw_animal(animal, posed, own, animal.light)
     panels = [
-        (f"photo: {crop.name}"[:44], _fitted(photo_rgb)),
+        (f"photo: {crop.name}"[:44], _fitted(_on_paper(photo))),
         ("silhouette", _bytes(crop_image(crop.mask[None].expand(3, -1, -1)))),
-        (f"outline over photo (agreement {result.iou:.2f})", _overlay(crop, animal, posed, own)),
+        (f"outline over photo (agreement {result.iou:.2f})", _overlay(crop, animal, posed, own, cut_out=photo.alpha is not None)),
         ("same view", same),
     ]
     first = result.hypotheses[0].azimuth_deg
@@ -90,12 +91,12 @@ def contact_sheet(result: Reconstruction, photo_rgb: np.ndarray, *, clips: Seque
     return _page(panels)
 
 
-def turntable_frames(animal: Animal, *, size_px: int = 512, count: int = 96) -> Iterator[np.ndarray]:
+def turntable_frames(animal: Animal, *, size_px: int = 512, count: int = 72) -> Iterator[np.ndarray]:
     """Yield pictures of one full turn around the animal as photographed, starting at its front left."""
     posed = posed_vertices(animal, input_pose_clip(animal.angles), 0.0)
     light = _light((0.35, 0.75, 0.55), *_EVEN_LIGHT)
     for step in range(count):
-        yield draw_animal(animal, posed, _view(posed, 40 + 360 * step / count, 12, size_px=size_px), light)
+        yield draw_animal(animal, posed, _view(posed, 40 + 360 * step / count, 12, size_px=size_px), light, supersample=1)
 
 
 def crop_image(planes: Float[Tensor, "3 S S"]) -> Float[Tensor, "P P 3"]:
@@ -112,12 +113,20 @@ def _crop_camera(animal: Animal, crop: Crop) -> Camera:
     return Camera(animal.camera.T_camera_world, intrinsics, PANEL_PX, PANEL_PX)
 
 
-def _overlay(crop: Crop, animal: Animal, posed: Tensor, camera: Camera) -> np.ndarray:
+def _on_paper(photo: Photo) -> np.ndarray:
+    """The photograph; what is transparent in it shows the page's grey instead of whatever colour the file hides there."""
+    if photo.alpha is None:
+        return photo.rgb
+    alpha = photo.alpha[..., None]
+    return (photo.rgb * alpha + 255 * _PAPER * (1 - alpha)).round().astype(np.uint8)
+
+
+def _overlay(crop: Crop, animal: Animal, posed: Tensor, camera: Camera, *, cut_out: bool) -> np.ndarray:
     """The crop with the fitted outline in orange."""
     with torch.no_grad():
         ones = torch.ones(1, len(posed), 3)
         mask = render(posed[None], animal.rest.faces, camera, animal.light, albedo=ones).mask[0]
-    picture = crop_image(crop.image)
+    picture = crop_image(crop.image * crop.mask + _PAPER * (1 - crop.mask) if cut_out else crop.image)
     inside = torch.nn.functional.max_pool2d(mask[None, None], 5, 1, 2)[0, 0]
     rim = (inside + torch.nn.functional.max_pool2d(-mask[None, None], 5, 1, 2)[0, 0]).clamp(0, 1)[..., None]
     return _bytes(picture * (1 - rim) + rim * torch.tensor([1.0, 0.5, 0.0]))

@@ -163,7 +163,9 @@ def _feature_distance(drawn: Float[Tensor, "B H W D"], mask: Float[Tensor, "B H 
 
 
 def _prior_terms(prior: CategoryPrior, parameters: Parameters, posed: Posed, weights: Weights) -> Float[Tensor, "B"]:
-    sigma = posed.angles.new_tensor([0.5, 0.12, 0.08])
+    # Flexion, side bend, twist. Legs swing in their plane: bent sideways they explain outlines and cross in depth.
+    leg = torch.tensor([name.startswith("leg_") for name in prior.skeleton.names], device=posed.angles.device)[:, None]
+    sigma = torch.where(leg, posed.angles.new_tensor([0.5, 0.05, 0.04]), posed.angles.new_tensor([0.5, 0.12, 0.08]))
     term = weights.pose * (posed.angles / sigma).square().sum((1, 2))
     proportions = parameters.log_lengths.square().sum(1) / len(LENGTH_GROUPS) + parameters.log_girths.square().sum(1) / len(GIRTH_GROUPS)
     term = term + weights.proportion * proportions / weights.proportion_sigma**2 * 10
