@@ -184,3 +184,46 @@ def test_python_dash_m_is_the_command() -> None:
 def test_no_colour_codes_in_a_pipe() -> None:
     done = run("reconstruct")
     assert done.returncode == 2 and "\033" not in done.stderr and done.stdout == ""
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", ">&- 2>&- <&-"])
+def test_closed_streams_are_no_error(closed: str) -> None:
+    for words, expected in (("models list", 0), ("render nowhere.glb --out nowhere.png", 2)):
+        finished = subprocess.run(
+            ["bash", "-c", f'"{sys.executable}" -m farm3d {words} {closed}'], capture_output=True, text=True, check=False
+        )
+        assert finished.returncode == expected, finished.stderr
+        assert "Traceback" not in finished.stderr and "internal error" not in finished.stderr
+
+
+def test_a_letter_that_the_terminal_lacks_is_escaped() -> None:
+    program = (
+        "import sys; from farm3d.apps import cli\n"
+        "def verb(options):\n    print('馬'); return 0\n"
+        "cli._run = verb; sys.exit(cli.main(['doctor']))"
+    )
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, env=environment)
+    assert done.returncode == 0 and done.stdout == "\\u99ac\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+def test_a_full_disk_behind_stdout_is_one_line() -> None:
+    with open("/dev/full", "w") as full:
+        finished = subprocess.run(
+            [sys.executable, "-m", "farm3d", "models", "list"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert finished.returncode == 2
+    assert len(finished.stderr.splitlines()) == 1
+
+
+def test_control_characters_do_not_reach_the_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(cli, "_run", raising(InputError("a\033[31m.jpg: empty file")))
+    assert cli.main(["doctor"]) == 2
+    assert "\033" not in told(capsys)
+
+
+def test_a_number_that_is_none_is_said_plainly(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.parse(["reconstruct", "a.jpg", "--out", "o", "--refine-steps", "1e3"])
+    assert "--refine-steps: expected a whole number, got '1e3'" in told(capsys)

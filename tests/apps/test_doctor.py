@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,18 @@ def test_a_missing_extra_comes_with_the_line_to_install_it(monkeypatch: pytest.M
     doctor(DoctorOptions())
     line = next(line for line in capsys.readouterr().out.splitlines() if "farm3d[mask]" in line)
     assert line.startswith("  --") and "pip install 'farm3d[mask]'" in line
+
+
+def test_a_cache_below_a_closed_folder_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if os.geteuid() == 0:
+        pytest.skip("run as root, whom no permission stops")
+    (tmp_path / "closed").mkdir(mode=0)
+    monkeypatch.setenv("FARM3D_HOME", str(tmp_path / "closed" / "cache"))
+    doctor(DoctorOptions())
+    line = next(line for line in capsys.readouterr().out.splitlines() if "model cache" in line)
+    assert "cannot be written" in line
 
 
 @pytest.fixture

@@ -138,6 +138,9 @@ def test_bad_pictures_get_one_line_and_leave_nothing(what: str, small: Path, tmp
         (["--texture-px", "3"], "texture"),
         (["--height-m", "-2"], "height"),
         (["--threads", "0"], "threads"),
+        (["--threads", "99999999999999999999"], "threads"),
+        (["--height-m", "nan"], "height"),
+        (["--category", "a" * 300], "aaa"),
         (["--category", "unicorn"], "unicorn"),
         (["--mask", "nowhere.png"], "nowhere.png"),
     ],
@@ -202,6 +205,71 @@ def test_a_full_disk_leaves_nothing_behind(small: Path, tmp_path: Path) -> None:
     assert "cannot write" in finished.stderr
     assert "Traceback" not in finished.stderr
     assert files_in(out) == set()
+
+
+def test_a_disk_that_fills_up_between_the_files_leaves_none_of_them(small: Path, tmp_path: Path, made: Path) -> None:
+    """Room for the contact sheet, not for the GLB, which is the larger: no sheet without an animal may stay."""
+    sizes = {suffix: (made / f"mare{suffix}").stat().st_size for suffix in (".png", ".glb")}
+    assert sizes[".png"] < sizes[".glb"]
+    limit = sum(sizes.values()) // 2
+    out = tmp_path / "out"
+    finished = subprocess.run(
+        [sys.executable, "-m", "farm3d", "reconstruct", str(small), "--out", str(out), *QUICK],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+        check=False,
+    )
+    assert finished.returncode == 2, finished.stderr
+    assert "mare.glb: cannot write" in finished.stderr
+    assert files_in(out) == set()
+
+
+@pytest.mark.parametrize("name", ["mare.2024.tar.png", "[b]馬 mare.png", "馬" * 70 + ".png"])
+def test_outputs_are_named_by_the_whole_stem(name: str, small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copy(small, tmp_path / name)
+    out = tmp_path / "out"
+    assert main(["reconstruct", str(tmp_path / name), "--out", str(out), *QUICK]) == 0
+    stem = name.removesuffix(".png")
+    assert files_in(out) == {f"{stem}.glb", f"{stem}.json", f"{stem}.png"}
+    assert name in capsys.readouterr().out
+
+
+def test_names_that_could_not_all_be_written_are_refused_first(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for names, told in ((["a.png", "a.jpg"], "same files"), (["report.png", "b.png"], "report.json"), (["x" * 251 + ".png"], "too long")):
+        photos = tmp_path / told
+        photos.mkdir()
+        for name in names:
+            shutil.copy(small, photos / name)
+        assert main(["reconstruct", str(photos), "--out", str(tmp_path / "out"), *QUICK]) == 2
+        error = capsys.readouterr().err.strip()
+        assert told in error and len(error.splitlines()) == 1
+    assert files_in(tmp_path / "out") == set()
+
+
+def test_photographs_and_masks_are_never_written_over(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copy(small, tmp_path / "mare.png")
+    assert main(["reconstruct", str(tmp_path / "mare.png"), "--out", str(tmp_path), "--overwrite", *QUICK]) == 2
+    assert "mare.png would be written over" in capsys.readouterr().err
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    with Image.open(small) as picture:
+        picture.convert("RGB").save(photos / "mare.jpg")
+    masks = ["--mask", str(tmp_path), "--out", str(tmp_path)]
+    assert main(["reconstruct", str(photos), *masks, *QUICK]) == 2
+    assert "mare.png would be written over" in capsys.readouterr().err
+    assert (tmp_path / "mare.png").read_bytes() == small.read_bytes()
+
+
+def test_a_second_run_into_the_photographs_folder_knows_its_own_sheets(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in made.iterdir():
+        shutil.copy(path, tmp_path / path.name)
+    Image.new("RGB", (64, 64)).save(tmp_path / "mare.jpg")  # the photograph that the files beside it came from
+    assert main(["reconstruct", str(tmp_path), "--out", str(tmp_path), *QUICK]) == 0
+    assert "1 of 1 are finished already" in capsys.readouterr().out
 
 
 def test_callback_of_the_python_door_can_stop(small: Path) -> None:

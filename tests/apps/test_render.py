@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +112,7 @@ def test_equal_calls_equal_bytes(glb: Path, tmp_path: Path) -> None:
         ({"light": "0,0,1,-1"}, "strengths"),
         ({"clip": "fly"}, "no clip 'fly'"),
         ({"clip": "walk", "time": float("nan")}, "not a finite number"),
+        ({"time": float("inf")}, "not a finite number"),
         ({"background": "purplish"}, "no such colour"),
         ({"size_px": 5}, "--size-px"),
         ({"size_px": 100_000}, "--size-px"),
@@ -138,6 +140,12 @@ def test_a_file_that_is_no_glb_of_ours(tmp_path: Path, content: bytes | None) ->
     with pytest.raises(Farm3DError, match=r"bad\.glb"):
         render(RenderOptions(tmp_path / "bad.glb", tmp_path / "x.png"))
     assert not (tmp_path / "x.png").exists()
+
+
+def test_what_is_no_ordinary_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.glb")
+    with pytest.raises(InputError, match=r"pipe\.glb: cannot read: not an ordinary file"):
+        render(RenderOptions(tmp_path / "pipe.glb", tmp_path / "x.png"))
 
 
 def test_a_cut_off_file_through_the_command_line(glb: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

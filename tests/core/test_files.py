@@ -29,6 +29,14 @@ def test_the_temporary_name_keeps_the_suffix_and_lies_beside(tmp_path: Path) -> 
     assert [path.name for path in tmp_path.iterdir()] == ["film.mp4"]
 
 
+def test_names_as_long_as_the_file_system_takes(tmp_path: Path) -> None:
+    """File systems count bytes: a temporary name longer than the final one must not be what fails."""
+    for stem in ("x" * 251, "馬" * 83):
+        write_whole(tmp_path / f"{stem}.glb", b"whole")
+        assert (tmp_path / f"{stem}.glb").read_bytes() == b"whole"
+    assert len(list(tmp_path.iterdir())) == 2
+
+
 def test_an_error_in_the_middle_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     target = tmp_path / "a.glb"
     target.write_bytes(b"old")

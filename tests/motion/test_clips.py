@@ -211,3 +211,60 @@ def test_ground_puts_a_sunken_clip_back() -> None:
 def test_unknown_clip_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(InputError, match=r"'walc'.*did you mean 'walk'"):
         make_clip("walc", quadruped_skeleton())
+
+
+@functools.cache
+def _ill_fitted() -> tuple[Animal, dict[str, Clip]]:
+    """What one view can do to a shape: forefeet crossed, hind feet higher than the forefeet, the bones as they were."""
+    animal = _animal()
+    moved = animal.rest.vertices.clone()
+    for leg, sideways, up in (("front_L", -0.24, 0.0), ("front_R", 0.24, 0.0), ("rear_L", 0.0, 0.12), ("rear_R", 0.0, 0.12)):
+        bones = animal.skeleton
+        top, foot = bones.starts[bones.index(f"leg_{leg}_01"), 1], bones.ends[bones.index(f"leg_{leg}_03"), 1]
+        down = ((top - moved[:, 1]) / (top - foot)).clamp(0, 1)
+        own = animal.skin_weights[:, [bones.index(f"leg_{leg}_{i:02d}") for i in (1, 2, 3)]].sum(-1) * down
+        moved += own[:, None] * torch.tensor([sideways, up, 0.0])
+    ill = animal.replace(rest=animal.rest.replace(vertices=moved))
+    return ill, {clip.name: clip for clip in make_clips(ill)}
+
+
+def _foot_boxes(animal: Animal, clip: Clip, moment: float) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    posed = posed_vertices(animal, clip, moment * clip.duration_s)
+    feet = {}
+    for leg in ("front_L", "front_R", "rear_L", "rear_R"):
+        own = posed[animal.skin_weights[:, animal.skeleton.index(f"leg_{leg}_03")] > 0.5]
+        low = own[own[:, 1] < own[:, 1].min() + 0.1]
+        feet[leg] = low.amin(0), low.amax(0)
+    return feet
+
+
+@pytest.mark.parametrize("name", ["idle", "walk", "trot", "gallop", "graze"])
+def test_an_ill_fitted_shape_does_not_cross_its_legs(name: str) -> None:
+    animal, clips = _ill_fitted()
+    at_rest = _foot_boxes(animal, clips["rest"], 0)
+    assert at_rest["front_L"][0][0] < at_rest["front_R"][1][0], "the test's shape has its forefeet crossed"
+    for i in range(16):
+        feet = _foot_boxes(animal, clips[name], i / 16)
+        for end in ("front", "rear"):
+            assert float(feet[f"{end}_L"][0][0] - feet[f"{end}_R"][1][0]) > 0.03, (i, end)
+
+
+@pytest.mark.parametrize("name", ["idle", "graze"])
+def test_an_ill_fitted_shape_stands_on_all_four_feet(name: str) -> None:
+    animal, clips = _ill_fitted()
+    for i in range(8):
+        heights = [float(low[1]) - GROUND for low, _ in _foot_boxes(animal, clips[name], i / 8).values()]
+        assert min(heights) > -0.005 and max(heights) < 0.02
+
+
+@pytest.mark.parametrize("ill", [False, True])
+def test_grazing_stands_on_straight_forelegs_a_stride_apart(ill: bool) -> None:
+    """No kneeling: carpus and elbow stay nearly as they stand, the shoulders come down because the feet are apart."""
+    animal, clips = _ill_fitted() if ill else (_animal(), _clips())
+    clip, skeleton = clips["graze"], animal.skeleton
+    for side in "LR":
+        assert float(clip.angles[:, skeleton.index(f"leg_front_{side}_02"), 0].abs().max()) < 0.45
+        assert float(clip.angles[:, skeleton.index(f"leg_front_{side}_03"), 0].abs().max()) < 0.25
+    feet = _foot_boxes(animal, clip, 0.3)
+    length = float(skeleton.starts[skeleton.index("leg_front_L_01"), 1] - GROUND)
+    assert 0.2 * length < float(feet["front_L"][0][2] - feet["front_R"][0][2]) < 0.8 * length

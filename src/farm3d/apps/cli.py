@@ -66,6 +66,7 @@ def parse(arguments: Sequence[str]) -> Any:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
+    _mend_streams()
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
@@ -74,7 +75,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"farm3d {__version__}")
             return 0
         code = _run(parse(words or ["--help"]))
-        sys.stdout.flush()
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:  # what was to be done is done, and ``code`` says how
+            _drop_stdout()
         return code
     except SystemExit as stop:  # help and usage errors
         return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 2
@@ -87,15 +91,45 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _complain("interrupted")
         return 130
     except BrokenPipeError:
-        # The reader of our output went away (`farm3d … | head`): not an error. Point stdout elsewhere: Python's exit would complain too.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_stdout()  # the reader of our output went away (`farm3d … | head`): not an error
         return 0
+    except OSError as error:  # the system said no: a full disk behind stdout, a name too long, too many open files
+        if debug:
+            traceback.print_exc()
+        _drop_stdout()
+        name = f"{error.filename}: " if error.filename is not None else ""
+        _complain(f"{name}{error.strerror or error}", hint="the system refused; --debug shows where it happened")
+        return 2
     except Exception as error:
         if debug:
             traceback.print_exc()
         kind = type(error).__name__
         _complain(f"internal error: {kind}: {error}", hint="please report it; --debug shows where it happened")
         return 1
+
+
+def _mend_streams() -> None:
+    """Give standard streams that the caller closed an empty end (else a file we open could become the place where messages go), and
+    let a letter that the terminal's language lacks, in the name of a file, be escaped instead of being an error.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+    sys.stdin, sys.stdout, sys.stderr = (
+        stream if stream is not None else open(os.devnull, mode)  # noqa: SIM115 -- they live as long as the process
+        for stream, mode in ((sys.stdin, "r"), (sys.stdout, "w"), (sys.stderr, "w"))
+    )
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _drop_stdout() -> None:
+    """Point stdout elsewhere: when Python ends it writes what is left, and would complain."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(options: Any) -> int:
@@ -128,7 +162,7 @@ def _run(options: Any) -> int:
 def _complain(message: str, *, hint: str = "") -> None:
     """Print one line on stderr, red where it is a terminal."""
     line = f"farm3d: {message}" + (f" ({hint})" if hint else "")
-    line = " ".join(line.split())
+    line = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in " ".join(line.split()))
     if sys.stderr.isatty() and "NO_COLOR" not in os.environ:
         line = f"\033[31m{line}\033[0m"
     with contextlib.suppress(OSError):  # stderr may be closed
@@ -145,7 +179,14 @@ def _shortened(box: str) -> str:
         elif re.match(r" {0,2}\S| {5,6}-", text):  # indented otherwise: help texts
             sections[-1].append(text.strip())
     told = [" ".join(lines) for lines in sections if lines and not lines[0].startswith(("For full helptext", "Argument helptext"))]
-    return ". ".join(sentence.rstrip(".") for sentence in told)
+    text = ". ".join(sentence.rstrip(".") for sentence in told)
+    # What tyro says of a number that may be left out is about its own types.
+    plain = {"INT": "a whole number", "FLOAT": "a number"}
+    return re.sub(
+        r"no type matching \{None\}\|(INT|FLOAT) could be instantiated from \[(.*?)\]\. Got errors:.*",
+        lambda found: f"expected {plain[found[1]]}, got {found[2]}",
+        text,
+    )
 
 
 def _verb_of(arguments: Sequence[str]) -> str:

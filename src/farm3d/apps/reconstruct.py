@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from farm3d.apps.options import ReconstructOptions
 from farm3d.core.errors import Farm3DError, InputError, OutputError
-from farm3d.core.files import write_whole
+from farm3d.core.files import whole_file, write_whole
 from farm3d.core.version import __version__
 
 if TYPE_CHECKING:
@@ -21,34 +22,39 @@ if TYPE_CHECKING:
 
 __all__ = ["reconstruct"]
 
+_REPORT = "report.json"
+_MAX_NAME_BYTES = 255  # of one file name on the usual file systems
+_MAX_THREADS = 1024
+
 
 def reconstruct(options: ReconstructOptions) -> int:
     """Reconstruct every photograph of ``options``; return 0, or 2 if one of them failed (the rest are finished all the same)."""
     import torch
-    from rich.console import Console
 
+    from farm3d.data.photo import shown_path
     from farm3d.data.preprocess import find_masks, list_photos
     from farm3d.data.segment import OnnxSegmenter
-    from farm3d.model.reconstructor import Reconstructor
+    from farm3d.model.reconstructor import Reconstructor, check_request
 
-    console = Console(stderr=False, soft_wrap=True)
-    photos = list_photos(options.photos)
+    check_request(refine_steps=options.refine_steps, height_m=options.height_m, texture_px=options.texture_px)
+    photos = _without_sheets(list_photos(options.photos), options)
     masks = find_masks(photos, options.mask)
-    _refuse_equal_names(photos)
+    _refuse_bad_names(photos, options)
+    _refuse_own_inputs(photos, masks, options)
     _check_writable(options.out)
-    if options.threads is not None and options.threads < 1:
-        raise InputError(f"--threads: expected 1 or more, got {options.threads}")
+    if options.threads is not None and not 1 <= options.threads <= _MAX_THREADS:
+        raise InputError(f"--threads: expected 1 to {_MAX_THREADS}, got {options.threads}")
     torch.set_num_threads(options.threads or os.cpu_count() or 1)
     waiting = [photo for photo in photos if options.overwrite or not _finished(photo, options)]
     if len(waiting) < len(photos):
-        console.print(f"{len(photos) - len(waiting)} of {len(photos)} are finished already (--overwrite makes them anew)")
+        _say(f"{len(photos) - len(waiting)} of {len(photos)} are finished already (--overwrite makes them anew)")
     if not waiting:
         return 0
     reconstructor = Reconstructor.from_pretrained(options.category)
     segmenter = OnnxSegmenter(options.segmenter, threads=options.threads)
     report: list[dict[str, Any]] = []
     for number, photo in enumerate(waiting, 1):
-        label = f"{photo.name}" if len(waiting) == 1 else f"{number}/{len(waiting)} {photo.name}"
+        label = shown_path(photo.name) if len(waiting) == 1 else f"{number}/{len(waiting)} {shown_path(photo.name)}"
         started = time.perf_counter()
         try:
             result = _one(reconstructor, photo, masks[photo], segmenter, options, label)
@@ -57,13 +63,14 @@ def reconstruct(options: ReconstructOptions) -> int:
         except Farm3DError as error:
             if len(photos) == 1:
                 raise
-            print(f"farm3d: {error}", file=sys.stderr, flush=True)
+            with contextlib.suppress(OSError):  # stderr may be closed
+                print("farm3d:", " ".join(str(error).split()), file=sys.stderr, flush=True)
             report.append({"photo": photo.name, "status": "failed", "reason": str(error)})
             continue
         seconds = time.perf_counter() - started
-        console.print(f"{label}: outline agreement {result.iou:.2f}, {seconds:.1f} s")
+        _say(f"{label}: outline agreement {result.iou:.2f}, {seconds:.1f} s")
         for warning in result.warnings:
-            console.print(f"  note: {warning}")
+            _say(f"  note: {warning}")
         report.append(
             {
                 "photo": photo.name,
@@ -73,9 +80,9 @@ def reconstruct(options: ReconstructOptions) -> int:
                 "warnings": list(result.warnings),
             }
         )
-    _summary(console, report, waiting, options)
+    _summary(report, waiting, options)
     if len(photos) > 1:
-        write_whole(options.out / "report.json", json.dumps({"version": __version__, "photos": report}, indent=2, allow_nan=False) + "\n")
+        write_whole(options.out / _REPORT, json.dumps({"version": __version__, "photos": report}, indent=2, allow_nan=False) + "\n")
     return 2 if any(entry["status"] == "failed" for entry in report) else 0
 
 
@@ -89,7 +96,7 @@ def _one(
 ) -> Reconstruction:
     """One photograph to its files: the walk of docs/walkthrough.md."""
     from farm3d.data.photo import load_photo
-    from farm3d.export.glb import write_glb, write_sidecar
+    from farm3d.export.glb import glb_bytes, sidecar_text
     from farm3d.export.sheet import contact_sheet, turntable_frames
     from farm3d.motion.clips import make_clips
 
@@ -106,14 +113,7 @@ def _one(
             callback=bar.update,
         )
         bar.say("writing")
-        stem = options.out / photo.stem
         clips = make_clips(result.animal)
-        write_glb(result.animal, stem.with_suffix(".glb"), clips=clips, texture_px=options.texture_px, with_light=options.with_light)
-        write_whole(stem.with_suffix(".png"), contact_sheet(result, picture, clips=clips))
-        if options.turntable:
-            from farm3d.export.video import write_turntable
-
-            write_turntable(turntable_frames(result.animal), stem.with_suffix(".mp4"), fps=24)
         facts = {
             "iou": round(result.iou, 4),
             "hypotheses": [vars(hypothesis) for hypothesis in result.hypotheses],
@@ -122,22 +122,77 @@ def _one(
             "seed": options.seed,
             "warnings": list(result.warnings),
         }
-        # The sidecar comes last: where it stands, the other files stand too.
-        write_sidecar(result.animal, stem.with_suffix(".json"), extra=facts)
+        products = {
+            ".json": sidecar_text(result.animal, extra=facts).encode(),
+            ".png": contact_sheet(result, picture, clips=clips),
+            ".glb": glb_bytes(result.animal, clips=clips, texture_px=options.texture_px, with_light=options.with_light),
+        }
+        # All are written before one appears: a full disk leaves the old set or none, not a part of the new one. The first entered is
+        # the last to appear: where the sidecar stands, the other files stand too.
+        with contextlib.ExitStack() as parts:
+            for suffix, data in products.items():
+                parts.enter_context(whole_file(_product(photo, suffix, options))).write_bytes(data)
+            if options.turntable:
+                from farm3d.export.video import write_turntable
+
+                write_turntable(turntable_frames(result.animal), _product(photo, ".mp4", options), fps=24)
     return result
 
 
+def _product(photo: Path, suffix: str, options: ReconstructOptions) -> Path:
+    """Return where a product of a photo goes. The suffix is appended: the stem may hold dots (``mare.2024.jpg``)."""
+    return options.out / f"{photo.stem}{suffix}"
+
+
+def _products(photo: Path, options: ReconstructOptions) -> list[Path]:
+    return [_product(photo, suffix, options) for suffix in (".glb", ".png", ".json", *([".mp4"] if options.turntable else []))]
+
+
 def _finished(photo: Path, options: ReconstructOptions) -> bool:
-    suffixes = [".glb", ".png", ".json"] + ([".mp4"] if options.turntable else [])
-    return all((options.out / photo.stem).with_suffix(suffix).is_file() for suffix in suffixes)
+    return all(os.path.isfile(path) for path in _products(photo, options))
 
 
-def _refuse_equal_names(photos: list[Path]) -> None:
+def _without_sheets(photos: list[Path], options: ReconstructOptions) -> list[Path]:
+    """Leave out contact sheets of an earlier run into the photographs' own folder: NAME.png beside NAME.glb, with a photo NAME.jpg."""
+    out = options.out.resolve()
+    others = {photo.stem for photo in photos if photo.suffix != ".png"}
+
+    def is_sheet(photo: Path) -> bool:
+        beside = photo.suffix == ".png" and photo.stem in others and photo.parent.resolve() == out
+        return beside and all(os.path.isfile(_product(photo, suffix, options)) for suffix in (".glb", ".json"))
+
+    return [photo for photo in photos if not is_sheet(photo)]
+
+
+def _refuse_bad_names(photos: list[Path], options: ReconstructOptions) -> None:
+    """Refuse photographs that would write the same files, the file of the run's report, or a name that no file can have."""
+    from farm3d.data.photo import shown_path
+
     seen: dict[str, Path] = {}
     for photo in photos:
+        shown = shown_path(photo)
         if photo.stem in seen:
-            raise InputError(f"{seen[photo.stem]} and {photo} would write the same files", hint="rename one, or use two --out folders")
+            hint = "rename one, or use two --out folders"
+            raise InputError(f"{shown_path(seen[photo.stem])} and {shown} would write the same files", hint=hint)
         seen[photo.stem] = photo
+        if len(photos) > 1 and photo.stem == Path(_REPORT).stem:
+            raise InputError(f"{shown} would write {_REPORT}, which lists what became of all photographs", hint="rename it")
+        if len(os.fsencode(f"{photo.stem}.json")) > _MAX_NAME_BYTES:
+            raise InputError(f"{shown}: its name is too long for NAME.json", hint=f"at most {_MAX_NAME_BYTES - 5} bytes before the suffix")
+
+
+def _refuse_own_inputs(photos: list[Path], masks: dict[Path, Path | None], options: ReconstructOptions) -> None:
+    """Refuse to write over a photograph or a mask, as NAME.png would in its own folder."""
+    from farm3d.data.photo import shown_path
+
+    out = options.out.resolve()
+    inputs = [*photos, *(mask for mask in masks.values() if mask is not None)]
+    given = {place: path for path in inputs for place in (path.resolve(), path.parent.resolve() / path.name)}
+    for photo in photos:
+        for product in _products(photo, options):
+            if out / product.name in given:
+                shown = shown_path(given[out / product.name])
+                raise InputError(f"{shown} would be written over by the result of that name", hint="choose another --out folder")
 
 
 def _check_writable(folder: Path) -> None:
@@ -150,20 +205,25 @@ def _check_writable(folder: Path) -> None:
         raise OutputError(f"{folder}: no permission to write here", hint="choose another --out folder")
 
 
-def _summary(console: Any, report: list[dict[str, Any]], photos: list[Path], options: ReconstructOptions) -> None:
+def _say(line: str) -> None:
+    """Print a line on stdout. A reader that went away, or a full disk behind stdout, must not stop the reconstructions."""
+    with contextlib.suppress(OSError):
+        print(line, flush=True)
+
+
+def _summary(report: list[dict[str, Any]], photos: list[Path], options: ReconstructOptions) -> None:
+    from farm3d.data.photo import shown_path
+
     done = [entry for entry in report if entry["status"] == "done"]
     failed = len(report) - len(done)
     peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     if len(photos) == 1 and done:
-        stem = options.out / photos[0].stem
-        console.print(f"model:         {stem.with_suffix('.glb')}")
-        console.print(f"contact sheet: {stem.with_suffix('.png')}")
-        console.print(f"camera, pose:  {stem.with_suffix('.json')}")
-        if options.turntable:
-            console.print(f"turntable:     {stem.with_suffix('.mp4')}")
+        names = ("model:        ", "contact sheet:", "camera, pose: ", "turntable:    ")
+        for name, path in zip(names, _products(photos[0], options), strict=False):
+            _say(f"{name} {shown_path(path)}")
     elif len(photos) > 1:
-        console.print(f"{len(done)} done, {failed} failed; files and report.json are in {options.out}")
-    console.print(f"peak memory {peak_gb:.1f} GiB")
+        _say(f"{len(done)} done, {failed} failed; files and {_REPORT} are in {shown_path(options.out)}")
+    _say(f"peak memory {peak_gb:.1f} GiB")
 
 
 class _Bar:
@@ -174,7 +234,13 @@ class _Bar:
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         self.label = label
-        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"), TimeRemainingColumn())
+        # No markup: a file may be called "[b].jpg".
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TextColumn("{task.fields[state]}", markup=False),
+            TimeRemainingColumn(),
+        )
         self.progress = Progress(*columns, console=Console(stderr=True), transient=True)
         self.task = self.progress.add_task(label, total=None, state="reading")
 

@@ -47,6 +47,8 @@ def render(options: RenderOptions) -> int:
         raise InputError(f"--out {options.out.name} is a film of what?", hint="add --turntable, or --clip NAME without --time")
     if not 16 <= options.size_px <= 4096:
         raise InputError(f"--size-px: expected 16 to 4096, got {options.size_px}")
+    if options.time is not None and not math.isfinite(options.time):
+        raise InputError(f"--time: the time {options.time} s is not a finite number")
 
     from farm3d.export.glb_reader import read_glb
 

@@ -36,7 +36,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(path)
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem[:60]}.{os.getpid()}-", suffix=f".part{path.suffix}", dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=f"{_start(path)}{os.getpid()}-", suffix=f".part{path.suffix}", dir=path.parent)
         os.close(handle)
     except OSError as error:
         raise OutputError(f"{path}: cannot write here: {error.strerror or error}", hint="choose another --out folder") from error
@@ -57,10 +57,19 @@ def whole_file(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
+def _start(path: Path) -> str:
+    """How the temporary names for ``path`` start; cut in bytes, since file systems count those and a letter may take four."""
+    return f".{os.fsencode(path.stem)[:60].decode('utf-8', 'ignore')}."
+
+
 def _remove_leftovers(path: Path) -> None:
     """Unlink temporary files for ``path`` whose process, named in them, no longer runs."""
-    start, end = f".{path.stem[:60]}.", f".part{path.suffix}"
-    for entry in path.parent.iterdir():
+    start, end = _start(path), f".part{path.suffix}"
+    try:
+        entries = list(path.parent.iterdir())
+    except PermissionError:  # a folder may be open for writing and closed for reading
+        return
+    for entry in entries:
         if not (entry.name.startswith(start) and entry.name.endswith(end)):
             continue
         owner = entry.name[len(start) :].split("-")[0]

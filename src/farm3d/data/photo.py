@@ -109,6 +109,8 @@ def photo_from_image(image: Image.Image | np.ndarray, *, name: str = "animal") -
             raise InputError(f"{name}: expected uint8 or floating pixels, got {image.dtype}")
         _check_size(image.shape[1], image.shape[0], name)
         picture = Image.fromarray(np.ascontiguousarray(image))
+    elif not isinstance(image, Image.Image):
+        raise InputError(f"{name}: expected a path, a PIL picture or a NumPy array, got {type(image).__name__}")
     else:
         _check_size(image.width, image.height, name)
         picture = _decoded(image.copy, name)  # it is turned upright in place

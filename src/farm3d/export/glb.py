@@ -29,7 +29,7 @@ from farm3d.geometry.surface import vertex_normals
 from farm3d.motion.clips import Clip, make_clips
 from farm3d.structures import Animal, Mesh
 
-__all__ = ["animal_name", "glb_bytes", "glb_transform", "split_at_seams", "write_glb", "write_sidecar"]
+__all__ = ["animal_name", "glb_bytes", "glb_transform", "sidecar_text", "split_at_seams", "write_glb", "write_sidecar"]
 
 _FLOAT, _U8, _U16, _U32 = 5126, 5121, 5123, 5125
 _VERTEX_DATA, _INDEX_DATA = 34962, 34963
@@ -355,18 +355,26 @@ def _pack(gltf: dict[str, Any], buffer: _Buffer) -> bytes:
 
 
 def write_sidecar(animal: Animal, path: Path, *, extra: Mapping[str, Any]) -> None:
-    """Write NAME.json beside the GLB: the photograph's camera for the file's frame, the clip that shows the photographed pose, and more.
+    """Write NAME.json beside the GLB, whole or not at all; see :func:`sidecar_text`.
+
+    Raises:
+        OutputError: the file cannot be written, or a value is not finite.
+    """
+    write_whole(Path(path), sidecar_text(animal, extra=extra))
+
+
+def sidecar_text(animal: Animal, *, extra: Mapping[str, Any]) -> str:
+    """Return the text of NAME.json: the photograph's camera for the GLB's frame, the clip that shows the photographed pose, and more.
 
     ``camera.T_camera_world`` (4x4, row-major, rigid) maps the GLB's frame (metres) to an OpenGL camera (x right, y up, looks along -z),
     in metres too; ``fx, fy, cx, cy`` in pixels of the upright photograph, y down, pixel centres at +0.5.
 
     Args:
         animal: what the GLB was written from.
-        path: usually the GLB's with the suffix ``.json``.
         extra: further top-level entries, JSON-ready: light, timings, versions, seed, warnings.
 
     Raises:
-        OutputError: the file cannot be written, or a value is not finite.
+        OutputError: a value is not finite.
     """
     T_glb_object = glb_transform(animal)
     scale, lift = T_glb_object[0, 0], T_glb_object[:3, 3]
@@ -388,9 +396,8 @@ def write_sidecar(animal: Animal, path: Path, *, extra: Mapping[str, Any]) -> No
         **extra,
     }
     try:
-        text = json.dumps(document, allow_nan=False, indent=2, ensure_ascii=False)
+        return json.dumps(document, allow_nan=False, indent=2, ensure_ascii=False) + "\n"
     except ValueError as error:
         raise OutputError(
-            f"{path}: a value is not finite (NaN or infinity)", hint="this is a fault of the fit: please report it"
+            "the sidecar: a value is not finite (NaN or infinity)", hint="this is a fault of the fit: please report it"
         ) from error
-    write_whole(Path(path), text + "\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import stat
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,13 +141,17 @@ def read_glb(path: Path) -> RiggedModel:
     """
     path = Path(path)
     try:
-        size = path.stat().st_size
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe could block for ever, a device never end
+            raise InputError(f"{path}: cannot read: not an ordinary file", hint="give a GLB file that farm3d wrote")
+        size = status.st_size
         if size > _MAX_FILE_BYTES:
             raise InputError(f"{path}: {size} bytes is more than a GLB of ours can have ({_MAX_FILE_BYTES})")
         data = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot read: {error.strerror or error}", hint="give a GLB file that farm3d wrote") from error
-    return _Reader(path, data).model()
+    with np.errstate(over="ignore", invalid="ignore"):  # absurd numbers are refused below; NumPy need not speak of them too
+        return _Reader(path, data).model()
 
 
 class _Reader:
@@ -256,7 +261,8 @@ class _Reader:
             self._fail("coordinates out of range")
         images = self._item("images", 0)
         texture = self._texture(self._view(self._get(images, "bufferView", int, "image")))
-        clips = tuple(self._clip(index, nodes, rotations, places) for index in range(len(self.gltf.get("animations", []))))
+        animations = self._get(self.gltf, "animations", list, "glTF") if "animations" in self.gltf else []
+        clips = tuple(self._clip(index, nodes, rotations, places) for index in range(len(animations)))
         if len({clip.name for clip in clips}) != len(clips):
             self._fail("two clips of one name")
 

@@ -95,7 +95,7 @@ def _write_mp4(first: np.ndarray, rest: Iterator[np.ndarray], part: Path, fps: f
         macro_block_size=1,
         quality=None,  # pyright: ignore[reportArgumentType] -- None leaves it to -crf
         output_params=["-crf", "18", "-preset", "medium", "-movflags", "+faststart", "-fflags", "+bitexact", "-map_metadata", "-1"],
-        ffmpeg_log_level="error",
+        ffmpeg_log_level="quiet",  # its own lines would stand beside our one
     )
     try:
         writer.send(None)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+import numpy as np
 import torch
 
 from farm3d.core.errors import InputError, NoAnimalError
@@ -23,10 +24,9 @@ from farm3d.model.prior import CategoryPrior
 from farm3d.structures import Animal, Camera, Crop, Mesh
 
 if TYPE_CHECKING:
-    import numpy as np
     from PIL import Image
 
-__all__ = ["Reconstruction", "Reconstructor"]
+__all__ = ["Reconstruction", "Reconstructor", "check_request"]
 
 _FIT_PX = 256  # of the crop that is compared
 _TEXTURE_CROP_PX = 1024  # largest crop that colours are taken from
@@ -119,12 +119,7 @@ class Reconstructor:
             NoAnimalError: there is no silhouette, or nothing in it that looks like an animal.
             Cancelled: the callback returned False.
         """
-        if refine_steps is not None and not 0 <= refine_steps <= 5000:
-            raise InputError(f"refine steps: expected 0 to 5000, got {refine_steps}")
-        if height_m is not None and not 0.01 <= height_m <= 100:
-            raise InputError(f"height: expected 0.01 to 100 metres, got {height_m:g}")
-        if not 64 <= texture_px <= 8192:
-            raise InputError(f"texture side: expected 64 to 8192 pixels, got {texture_px}")
+        check_request(refine_steps=refine_steps, height_m=height_m, texture_px=texture_px)
         clock = _Clock()
         photo = _as_photo(image)
         silhouette = _silhouette(photo, mask, segmenter)
@@ -188,6 +183,20 @@ class Reconstructor:
         return animal, look.seen
 
 
+def check_request(*, refine_steps: int | None, height_m: float | None, texture_px: int) -> None:
+    """Check the numbers that :class:`Reconstructor` takes.
+
+    Raises:
+        InputError: one of them is out of range.
+    """
+    if refine_steps is not None and not 0 <= refine_steps <= 5000:
+        raise InputError(f"refine steps: expected 0 to 5000, got {refine_steps}")
+    if height_m is not None and not 0.01 <= height_m <= 100:
+        raise InputError(f"height: expected 0.01 to 100 metres, got {height_m:g}")
+    if not 64 <= texture_px <= 8192:
+        raise InputError(f"texture side: expected 64 to 8192 pixels, got {texture_px}")
+
+
 def photo_camera(camera: Camera, crop: Crop) -> Camera:
     """Return a crop's camera as one of the whole upright photograph: same pose, the crop's place in the intrinsics."""
     x0, y0, side = crop.box_px
@@ -233,12 +242,18 @@ def _silhouette(photo: Photo, mask: Path | str | np.ndarray | None, segmenter: S
     if mask is None or isinstance(mask, (str, Path)):
         return find_mask(photo, None if mask is None else Path(mask), segmenter=segmenter or OnnxSegmenter())
     width, height = photo.size_px
+    mask = np.asarray(mask)  # lists and PIL pictures too
+    if mask.dtype.kind not in "buif":
+        raise InputError(f"mask: expected a file, or an array of numbers or booleans, got {mask.dtype}")
     if mask.shape != (height, width):
         raise InputError(f"mask: expected an array of {height} x {width} (the upright photo's rows and columns), got {mask.shape}")
     coverage = mask.astype("float32")
-    if not (coverage >= 0).all():
-        raise InputError("mask: expected values of 0 and more, 0 where the animal is not")
-    found = one_animal((coverage / max(float(coverage.max()), 1e-6)).clip(0, 1))
+    if not (np.isfinite(coverage).all() and (coverage >= 0).all()):
+        raise InputError("mask: expected finite values of 0 and more, 0 where the animal is not")
+    coverage = (coverage / max(float(coverage.max()), 1e-6)).clip(0, 1)
+    if (coverage > 0.5).mean() > 0.98:
+        raise InputError("mask: it covers the whole picture", hint="0 where the animal is not")
+    found = one_animal(coverage)
     if found is None:
         raise NoAnimalError("mask: it marks no animal", hint="1 or True where the animal is")
     return Silhouette(found[0], "array", found[1])

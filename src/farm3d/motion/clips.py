@@ -10,7 +10,8 @@ import torch
 from farm3d.core.errors import InputError
 from farm3d.core.shapes import Float, Tensor, checked
 from farm3d.motion.gaits import GALLOP, TROT, WALK, gait_curves
-from farm3d.motion.legs import Soles, find_legs
+from farm3d.motion.legs import find_legs
+from farm3d.motion.stance import Soles
 from farm3d.motion.stand import graze_curves, idle_curves
 from farm3d.structures import Animal, Mesh, Skeleton
 from farm3d.structures._value import Value
@@ -73,7 +74,7 @@ def make_clip(name: str, skeleton: Skeleton, *, muzzle_height: float | None = No
         skeleton: bones with the product's names; a missing tail or leg is left out.
         muzzle_height: for ``graze``, how high above the feet the head bone ends, canonical units; a twelfth of the body's
             height if not given. :func:`make_clips` finds it from the mesh.
-        soles: measures the feet's skin, so that soles stand on the ground, not ends of bones; :func:`make_clips` does so with the mesh.
+        soles: the feet's skin, so that soles stand on the ground, not ends of bones; :func:`make_clips` does so with the mesh.
 
     Raises:
         InputError: an unknown name.
@@ -130,40 +131,41 @@ def _soles(animal: Animal) -> Soles:
     """Return the measure of the animal's feet: the lowest of the vertices that belong to each leg's lower bone."""
     skeleton, weights, places = animal.skeleton.to("cpu"), animal.skin_weights.cpu(), animal.rest.vertices.cpu()
     feet: dict[str, tuple[Tensor, Mesh]] = {}
+    side: dict[str, float] = {}
+    rise: dict[str, float] = {}
+    ground_y = float(places[:, 1].min())
     for leg in find_legs(skeleton):
         low = places[:, 1] < (skeleton.starts[leg.bones[2], 1] + skeleton.ends[leg.bones[2], 1]) / 2
         own = (weights[:, leg.bones[2]] > 0.5) & low
         if own.any():
+            side[leg.name] = float(places[own, 0].mean() - skeleton.ends[leg.bones[2], 0])
+            rise[leg.name] = float(places[own, 1].min()) - ground_y
             feet[leg.name] = weights[own], Mesh(places[own], animal.rest.faces.new_zeros(0, 3).cpu())
 
     def measure(angles: Tensor, root: Tensor) -> dict[str, Tensor]:
         clip = Clip("", torch.arange(float(len(root))), angles.float(), root.float(), torch.zeros(len(root)))
-        return {
-            name: (_heights(clip, mesh, own, skeleton).amin(-1) - mesh.vertices[:, 1].min()).double() for name, (own, mesh) in feet.items()
-        }
+        return {name: (_heights(clip, mesh, own, skeleton).amin(-1) - ground_y).double() for name, (own, mesh) in feet.items()}
 
-    return measure
+    return Soles(measure, side, rise)
 
 
 def _graze(animal: Animal, soles: Soles) -> Clip:
     """Lower the head until its skin, not just its bone, is just above the ground."""
-    skeleton, clip = animal.skeleton.to("cpu"), make_clip("graze", animal.skeleton)
+    skeleton, clip = animal.skeleton.to("cpu"), make_clip("graze", animal.skeleton, soles=soles)
     if "head" not in skeleton.names:
         return clip
     weights, places = animal.skin_weights.cpu(), animal.rest.vertices.cpu()
     of_head = weights[:, skeleton.index("head")] > 0.5
     if not of_head.any():
         return clip
-    legs = [k for k, name in enumerate(skeleton.names) if name.startswith("leg_")]
-    of_legs = weights[:, legs].sum(-1) > 0.5 if legs else ~of_head
     height = _muzzle_height(skeleton)
     for _ in range(2):
         few = clip.replace(times_s=clip.times_s[::4], angles=clip.angles[::4], root_offset=clip.root_offset[::4], lift=clip.lift[::4])
         poses = _heights(few, animal.rest, weights, skeleton)
-        gap = poses[:, of_head].min() - (poses[:, of_legs].min() if of_legs.any() else places[:, 1].min())
+        gap = poses[:, of_head].min() - places[:, 1].min()
         height += _MUZZLE_GAP * float(places[:, 1].max() - places[:, 1].min()) - float(gap)
-        clip = make_clip("graze", skeleton, muzzle_height=height)
-    return make_clip("graze", skeleton, muzzle_height=height, soles=soles)
+        clip = make_clip("graze", skeleton, muzzle_height=height, soles=soles)
+    return clip
 
 
 def _muzzle_height(skeleton: Skeleton) -> float:

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 import torch
 
 from farm3d.core.shapes import Float, Tensor
-from farm3d.motion.legs import Soles, bump, find_legs, leg_reach, solve_legs
+from farm3d.motion.legs import bump, find_legs, leg_reach, solve_legs
+from farm3d.motion.stance import Soles, stance_of
 from farm3d.structures import Skeleton
 
 __all__ = ["GALLOP", "TROT", "WALK", "Gait", "gait_curves"]
@@ -106,21 +107,21 @@ GALLOP = Gait(
     keys=61,
     touchdown={"rear_L": 0.0, "rear_R": 0.10, "front_L": 0.34, "front_R": 0.48},
     duty=0.24,
-    reach=0.33,
-    lift=(0.30, 0.22),
-    fold=(0.65, 0.45),
-    centre=(0.08, 0.10),
-    follow=0.35,
-    bob=0.035,
+    reach=0.29,
+    lift=(0.26, 0.16),
+    fold=(0.65, 0.42),
+    centre=(0.06, 0.08),
+    follow=0.5,
+    bob=0.022,
     bob_beats=1,
     bob_phase=0.86,
     nod=0.13,
     nod_beats=1,
     nod_phase=0.58,
     neck=0.28,
-    pitch=0.055,
+    pitch=0.03,
     pitch_phase=0.62,
-    arch=0.28,
+    arch=0.22,
     arch_phase=0.90,
     tail=(0.45, 0.03),
 )
@@ -154,13 +155,14 @@ def gait_curves(
     Args:
         skeleton: unbatched.
         gait: which one.
-        soles: measures the feet's skin, so that the sole of a tilted hoof stands on the ground and not just the end of its bone.
+        soles: the feet's skin, so that the sole of a tilted hoof stands on the ground and not just the end of its bone.
     """
     phase = torch.linspace(0, 1, gait.keys, dtype=torch.float64)
     phase[-1] = 0.0
     count = len(skeleton.names)
     angles = torch.zeros(len(phase), count, 3, dtype=torch.float64)
-    legs = find_legs(skeleton)
+    legs, stance = find_legs(skeleton), stance_of(skeleton, soles)
+    stance.lean(skeleton, angles)
     reach = sum(leg_reach(skeleton, leg) for leg in legs) / max(len(legs), 1) or 1.0
 
     def wave(at: float, beats: int = 1) -> Tensor:
@@ -175,9 +177,14 @@ def gait_curves(
     side = wave(gait.touchdown["rear_L"]) * gait.sway
     for name, share in (("lumbar_02", 0.5), ("pelvis_01", 0.5), ("neck_01", 0.4), ("neck_02", 0.3), ("head", -0.5)):
         turn(name, 1, share * side)
+    # The back flexes where the hind legs hang on it: farther forward it would not swing the hips but drop them.
     tuck = wave(gait.arch_phase) * gait.arch
-    for name, share in (("lumbar_01", -0.2), ("lumbar_02", -0.3), ("pelvis_01", -0.5), ("spine_01", 0.12)):
-        turn(name, 0, share * tuck)
+    bone = next((skeleton.parents[leg.bones[0]] for leg in legs if not leg.is_front), -1)
+    for share in (-0.75, -0.25):
+        if bone >= 0:
+            turn(skeleton.names[bone], 0, share * tuck)
+            bone = skeleton.parents[bone]
+    turn("spine_01", 0, 0.12 * tuck)
     rock = wave(gait.pitch_phase) * gait.pitch
     for k, parent in enumerate(skeleton.parents):
         if parent < 0:
@@ -200,7 +207,7 @@ def gait_curves(
         fore = 0 if leg.is_front else 1
         ahead, above, swing = _foot_path(since, gait, centre=gait.centre[fore], lift=gait.lift[fore])
         length = leg_reach(skeleton, leg)
-        standing, hip = skeleton.ends[leg.bones[2]].double(), skeleton.starts[leg.bones[0]].double()
+        standing, hip = stance.places[leg.name], skeleton.starts[leg.bones[0]].double()
         under_hip = float(((hip[2] - standing[2]) * _UNDER_HIP).clamp(-0.15 * length, 0.15 * length))
         path = standing.expand(len(phase), 3).clone()
         path[:, 1] += above * length
@@ -209,12 +216,14 @@ def gait_curves(
         shares[leg.name] = gait.fold[fore] * bump(swing, sharpness=0.75)
         on_ground[leg.name] = 1 - bump(swing, sharpness=0.5)
         far = gait.reach + abs(gait.centre[fore])
-        drops.append(0.85 * min(float(hip[1] - standing[1]) - length * math.sqrt(max(1 - far**2, 0.5)), 0.08 * length))
+        drops.append(
+            0.85 * min(float(hip[1] - standing[1]) - stance.rise[leg.name] - length * math.sqrt(max(1 - far**2, 0.5)), 0.08 * length)
+        )
     root = torch.zeros(len(phase), 3, dtype=torch.float64)
-    root[:, 1] = gait.bob * reach * wave(gait.bob_phase, gait.bob_beats) - max(drops)
+    root[:, 1] = gait.bob * reach * wave(gait.bob_phase, gait.bob_beats) - max(drops) + stance.shift
     angles = solve_legs(skeleton, angles, root_offset=root, feet=feet, shares=shares)
     for _ in range(2 if soles else 0):
-        measured = soles(angles, root) if soles else {}
+        measured = soles.height(angles, root) if soles else {}
         for name, height in measured.items():
             feet[name][:, 1] += on_ground[name] * (heights[name] - height)
         angles = solve_legs(skeleton, angles, root_offset=root, feet=feet, shares=shares)

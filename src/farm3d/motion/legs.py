@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,10 +13,7 @@ from farm3d.geometry.kinematics import bone_transforms
 from farm3d.geometry.rotations import euler_to_matrix
 from farm3d.structures import Skeleton
 
-__all__ = ["LEGS", "Leg", "Soles", "bump", "find_legs", "leg_reach", "solve_legs"]
-
-Soles = Callable[[Tensor, Tensor], Mapping[str, Tensor]]
-"""Given angles ``[T, K, 3]`` and root shifts ``[T, 3]``: how far the lowest skin of each foot is above where it stands, ``[T]``."""
+__all__ = ["LEGS", "Leg", "bump", "find_legs", "leg_reach", "solve_legs"]
 
 LEGS = ("front_L", "front_R", "rear_L", "rear_R")
 
