@@ -279,3 +279,28 @@ def test_callback_of_the_python_door_can_stop(small: Path) -> None:
     reconstructor = Reconstructor.from_pretrained("horse")
     with pytest.raises(Cancelled):
         reconstructor(small, callback=lambda progress: progress.step < 3)
+
+
+def test_the_python_door_refuses_what_is_no_picture_and_no_mask(small: Path) -> None:
+    from farm3d import Farm3DError, Reconstructor
+
+    reconstructor = Reconstructor.from_pretrained("horse")
+    with Image.open(small) as picture:
+        pixels = np.asarray(picture)
+    alpha = pixels[..., 3].astype(float)
+    for image in (None, 3, pixels.tolist(), b"png"):
+        with pytest.raises(Farm3DError, match="expected a path, a PIL picture or a NumPy array"):
+            reconstructor(image)  # pyright: ignore[reportArgumentType]
+    for wrong in ({"refine_steps": 2.5}, {"refine_steps": "3"}, {"height_m": "2"}, {"texture_px": 128.5}):
+        with pytest.raises(Farm3DError, match="expected"):
+            reconstructor(pixels, **wrong)  # pyright: ignore[reportArgumentType]
+    masks = {
+        "numbers or booleans": np.full(alpha.shape, "a"),
+        "finite values": np.where(alpha > 127, np.inf, 0.0),
+        "whole picture": np.ones(alpha.shape),
+        "marks no animal": np.zeros(alpha.shape),
+        "200 x 200": alpha[:99],
+    }
+    for told, mask in masks.items():
+        with pytest.raises(Farm3DError, match=told):
+            reconstructor(pixels[..., :3], mask=mask)

@@ -90,7 +90,7 @@ def stages(options: FitOptions) -> tuple[Stage, ...]:
     chosen = Weights(feature=0.35)
     final = Weights(feature=0.25, colour=0.5)
     return (
-        Stage("views", 64, 45, 0.035, 2, 0.3, look),
+        Stage("views", 64, 45, 0.035, 3, 0.3, look),
         Stage("poses", 64, 50, 0.03, 1, 0.5, chosen),
         Stage("shape", 128, options.refine_steps, 0.02, 1, 0.5, final),
     )

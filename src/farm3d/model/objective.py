@@ -33,6 +33,8 @@ class Weights:
     proportion: float = 0.004
     modes: float = 0.004
     elevation: float = 0.004
+    stance: float = 0.004
+    side: float = 0.05
     proportion_sigma: float = 0.13
     mode_sigma: float = 0.05
     mode_power: float = 0.5
@@ -125,7 +127,10 @@ def measure(
         overlap = (mask * target.mask).detach()
         difference = (drawn[..., -3:] - target.image).abs().mean(-1)
         colour = (difference * overlap).sum((1, 2)) / overlap.sum((1, 2)).clamp_min(1.0)
-    fit = weights.mask * miss + weights.distance * distance + weights.coverage * coverage + weights.feature * feature
+    # Of two views that explain a picture about equally well the one more from the side counts: a picture says least about depth.
+    sideways = posed.camera.T_camera_world[:, 2, 2].square()
+    fit = weights.side * sideways + weights.mask * miss + weights.distance * distance
+    fit = fit + weights.coverage * coverage + weights.feature * feature
     total = fit + weights.colour * colour + _prior_terms(prior, parameters, posed, weights)
     return Terms(total, fit, miss, distance, coverage, feature, (intersection / union).detach())
 
@@ -173,4 +178,19 @@ def _prior_terms(prior: CategoryPrior, parameters: Parameters, posed: Posed, wei
     stiff_x = prior.modes.stiffness_x.clamp_min(0.5) ** weights.mode_power
     modes = (parameters.modes_yz.square() * stiff_yz[:, None]).sum((1, 2)) + (parameters.modes_x.square() * stiff_x).sum(1)
     term = term + weights.modes * modes / weights.mode_sigma**2
+    term = term + weights.stance * _stance(prior, posed)
     return term + weights.elevation * (parameters.elevation + 0.2).square() + weights.elevation * parameters.roll.square() * 4
+
+
+def _stance(prior: CategoryPrior, posed: Posed) -> Float[Tensor, "B"]:
+    """How badly the rest shape stands: fore and hind feet at other heights, feet closer together than three quarters of the template's.
+
+    Otherwise perspective ends up in the lengths of the legs. In squared units of 0.05 (about 2.5 cm of a horse).
+    """
+    feet = [k for k, name in enumerate(prior.skeleton.names) if name.startswith("leg_") and name.endswith("_03")]
+    front = [k for k in feet if "front" in prior.skeleton.names[k]]
+    rear = [k for k in feet if k not in front]
+    ends, template = posed.skeleton.ends, prior.skeleton.ends
+    level = (ends[:, front, 1].mean(1) - ends[:, rear, 1].mean(1)) - (template[front, 1].mean() - template[rear, 1].mean())
+    narrow = (0.75 * template[feet, 0].abs() - ends[:, feet, 0] * template[feet, 0].sign()).clamp_min(0)
+    return (level / 0.05).square() + (narrow / 0.05).square().sum(1)

@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -155,10 +156,14 @@ class Reconstructor:
         return crop.replace(warnings=(*crop.warnings, "what the mask marks does not look like a four-legged animal"))
 
     def _features(self, crop: Crop) -> torch.Tensor:
-        """Backbone features of the animal on a plain background, projected: an unlike background costs accuracy (recipes, part C)."""
+        """Backbone features of the animal on a plain background, projected; the mean of the picture and its mirror image.
+
+        An unlike background costs accuracy (recipes, part C), and the network is not quite mirror symmetric.
+        """
         plain = crop.image * crop.mask + 0.5 * (1 - crop.mask)
         with torch.no_grad():
-            return self.prior.project(self.encoder.features(plain[None]))[0]
+            maps = self.encoder.features(torch.stack([plain, plain.flip(-1)]))
+            return self.prior.project((maps[:1] + maps[1:].flip(-1)) / 2)[0]
 
     def _animal(self, found: Fit, crop: Crop, *, height_m: float | None, texture_px: int) -> tuple[Animal, float]:
         with torch.no_grad():
@@ -187,13 +192,13 @@ def check_request(*, refine_steps: int | None, height_m: float | None, texture_p
     """Check the numbers that :class:`Reconstructor` takes.
 
     Raises:
-        InputError: one of them is out of range.
+        InputError: one of them is no such number or out of range.
     """
-    if refine_steps is not None and not 0 <= refine_steps <= 5000:
+    if refine_steps is not None and not (isinstance(refine_steps, Integral) and 0 <= refine_steps <= 5000):
         raise InputError(f"refine steps: expected 0 to 5000, got {refine_steps}")
-    if height_m is not None and not 0.01 <= height_m <= 100:
-        raise InputError(f"height: expected 0.01 to 100 metres, got {height_m:g}")
-    if not 64 <= texture_px <= 8192:
+    if height_m is not None and not (isinstance(height_m, Real) and 0.01 <= height_m <= 100):
+        raise InputError(f"height: expected 0.01 to 100 metres, got {height_m}")
+    if not (isinstance(texture_px, Integral) and 64 <= texture_px <= 8192):
         raise InputError(f"texture side: expected 64 to 8192 pixels, got {texture_px}")
 
 
