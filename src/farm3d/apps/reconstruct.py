@@ -127,11 +127,15 @@ def _one(
             ".png": contact_sheet(result, picture, clips=clips),
             ".glb": glb_bytes(result.animal, clips=clips, texture_px=options.texture_px, with_light=options.with_light),
         }
-        # All are written before one appears: a full disk leaves the old set or none, not a part of the new one. The first entered is
-        # the last to appear: where the sidecar stands, the other files stand too.
+        # All are on the disk before one appears: when it is full the old set stays or none, and an interrupt hardly falls between two.
+        # The first entered is the last to appear: where the sidecar stands, the other files stand too.
         with contextlib.ExitStack() as parts:
             for suffix, data in products.items():
-                parts.enter_context(whole_file(_product(photo, suffix, options))).write_bytes(data)
+                part = parts.enter_context(whole_file(_product(photo, suffix, options)))
+                with part.open("wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
             if options.turntable:
                 from farm3d.export.video import write_turntable
 
