@@ -168,7 +168,13 @@ def test_control_c_in_a_real_process(tmp_path: Path) -> None:
         "def verb(options):\n    print('ready', flush=True); time.sleep(60)\n"
         "cli._run = verb; sys.exit(cli.main(['doctor']))"
     )
-    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # A shell starts its background jobs with the interrupt ignored, and children inherit that: undo it where the tests run like that.
+    process = subprocess.Popen(
+        [sys.executable, "-c", "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n" + program],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     assert process.stdout is not None and process.stdout.readline() == "ready\n"
     time.sleep(0.1)
     process.send_signal(signal.SIGINT)
