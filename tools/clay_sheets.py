@@ -1,6 +1,6 @@
 """Draw what was made of photographs that may not be shown: outlines compared, and the animal in clay from several sides and in motion.
 
-    python tools/clay_sheets.py OUT --truth MASKS --names a,b,c docs/pictures/photographs.png
+    python tools/clay_sheets.py OUT… --truth MASKS… --names a,b,c --to docs/pictures/photographs.png
 
 One row a photograph, from the exported files alone (NAME.glb, NAME.json): the hand-made silhouette against ours (grey: both, red: missed,
 blue: too much), the same view, 55 degrees to either side, the far side, from above, `walk`, `gallop` and `graze`.

@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
+from farm3d.core.color import srgb_from_linear
 from farm3d.export.glb_reader import read_glb
-from farm3d.model.appearance import srgb_from_linear
 from farm3d.render.renderer import Texture, render
 from farm3d.structures import Camera, Light
 

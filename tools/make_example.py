@@ -16,10 +16,10 @@ import torch
 from PIL import Image
 
 from farm3d.barn.rigs import fetch_rigs, load_rig
+from farm3d.core.color import srgb_from_linear
 from farm3d.core.files import cache_folder
 from farm3d.core.random import numpy_generator
 from farm3d.geometry.surface import loop_subdivide
-from farm3d.model.appearance import srgb_from_linear
 from farm3d.render.renderer import render
 from farm3d.structures import Camera, Light
 

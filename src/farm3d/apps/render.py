@@ -97,7 +97,7 @@ class _Stage:
         """Return a picture, uint8 sRGB ``[S, S, 4]``, at a moment of the clip, from azimuth and elevation in degrees."""
         import torch
 
-        from farm3d.model.appearance import srgb_from_linear
+        from farm3d.core.color import srgb_from_linear
         from farm3d.render.renderer import Texture
         from farm3d.render.renderer import render as draw
         from farm3d.structures import Camera
@@ -162,7 +162,7 @@ def _colour(text: str) -> tuple[float, float, float] | None:
     import torch
     from PIL import ImageColor
 
-    from farm3d.model.appearance import linear_from_srgb
+    from farm3d.core.color import linear_from_srgb
 
     if text == "none":
         return None

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
+from farm3d.core.color import srgb_from_linear
 from farm3d.core.shapes import Float, Tensor
-from farm3d.model.appearance import srgb_from_linear
 from farm3d.motion.animate import posed_vertices
 from farm3d.motion.clips import Clip, input_pose_clip, make_clips
 from farm3d.render.renderer import Texture, render

@@ -15,12 +15,13 @@ from scipy.sparse import coo_matrix, diags
 from scipy.sparse.linalg import spsolve
 from torch.nn import functional
 
+from farm3d.core.color import linear_from_srgb
 from farm3d.core.shapes import Float, Int, Tensor
 from farm3d.geometry.surface import vertex_normals
 from farm3d.render.rasterize import Fragments, interpolate, rasterize
 from farm3d.structures import Camera, Crop, Light, Mesh
 
-__all__ = ["Appearance", "estimate_appearance", "estimate_light", "linear_from_srgb", "srgb_from_linear", "vertex_colours"]
+__all__ = ["Appearance", "estimate_appearance", "estimate_light", "vertex_colours"]
 
 _FACING = 0.15  # cosine below which a surface point is too oblique to take its colour from the picture
 _BLEND = 0.12  # confidence at which a texel relies on its own observation alone
@@ -32,17 +33,6 @@ class Appearance(NamedTuple):
     albedo: Tensor
     light: Light
     seen: float
-
-
-def linear_from_srgb(encoded: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
-    """Undo the sRGB transfer curve (IEC 61966-2-1); values in [0, 1]."""
-    return torch.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
-
-
-def srgb_from_linear(linear: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
-    """Apply the sRGB transfer curve (IEC 61966-2-1); values are clipped to [0, 1]."""
-    linear = linear.clamp(0, 1)
-    return torch.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear.clamp_min(1e-8) ** (1 / 2.4) - 0.055)
 
 
 def estimate_appearance(
