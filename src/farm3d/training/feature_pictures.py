@@ -7,18 +7,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch.nn import functional
 
+from farm3d.barn.coats import paint
+from farm3d.barn.individuals import make_individual
 from farm3d.barn.rigs import Rig
+from farm3d.barn.scenes import random_light
+from farm3d.barn.species import species
+from farm3d.barn.world import random_pose
+from farm3d.core.color import srgb_from_linear
 from farm3d.core.random import numpy_generator
 from farm3d.core.shapes import Float, Int, Tensor
 from farm3d.render.rasterize import interpolate, rasterize
+from farm3d.render.renderer import render
 from farm3d.structures import Camera
 
-__all__ = ["LabelledPicture", "PictureMaker"]
+__all__ = ["LabelledPicture", "PictureMaker", "SpeciesPictureMaker"]
 
 _STILL_CLIPS = ("Death", "Attack", "HitReact")  # poses that no photograph of a living animal shows
 _COATS = {  # sRGB of body, darker or lighter markings, mane and tail; chosen by eye from common breeds
@@ -134,6 +142,39 @@ class PictureMaker:
         sky = 0.5 + 0.5 * normal[..., 1]
         shading = ambient * (0.6 + 0.4 * sky) + diffuse * (in_camera @ light).clamp(min=0)
         return (albedo * shading[..., None]).clamp(0, 1) ** (1 / 2.2)
+
+
+class SpeciesPictureMaker(PictureMaker):
+    """The same for a species of the barn that has no rig of its own: its training individuals, in the barn's poses, coats and lights.
+
+    A pixel's ``surface`` is the place on the species' mean individual at rest (metres, object frame), whatever the individual's own
+    proportions.
+    """
+
+    def __init__(self, category: str, *, rigs: Path, size_px: int = 256, seed: int = 0, individuals: int = 60) -> None:
+        super().__init__(category, (), size_px=size_px, seed=seed)
+        kind = species(category)
+        self._animals = [make_individual(kind, number, rigs=rigs) for number in range(individuals)]
+        self._coats = [paint(animal).albedo for animal in self._animals]
+        self._mean = {name: make_individual(kind, 0, rigs=rigs, rig=name, varied=False).rest for name in kind.rigs}
+
+    def draw(self, number: int, *, background: str | None = None) -> LabelledPicture:
+        """Return picture ``number``; ``background`` is ``plain`` (mid grey), or None for a random one."""
+        rng = numpy_generator(self.seed, "feature picture", self.category, number)
+        index = int(rng.integers(len(self._animals)))
+        animal = self._animals[index]
+        _, clip, time_s, turns = random_pose(animal, rng)
+        posed = animal.pose(clip, time_s, turns=turns)
+        azimuth, elevation = float(rng.uniform(0, 2 * np.pi)), float(np.radians(rng.uniform(-10, 30)))
+        camera = self._crop_camera(posed, animal.faces, azimuth, elevation, rng)
+        rest = self._mean[animal.build.rig.name]
+        drawn = render(posed[None], animal.faces, camera, random_light(rng), albedo=self._coats[index][None], supersample=2)
+        places, inside = _draw(posed, animal.faces, rest, camera)
+        mask = drawn.mask[0]
+        canvas = _background(self.size_px, rng) if background is None else torch.full((self.size_px, self.size_px, 3), 0.5)
+        shaded = srgb_from_linear(drawn.rgb[0] / mask.clamp_min(1e-3)[..., None]) * mask[..., None]
+        image = _photograph((shaded + (1 - mask)[..., None] * canvas).permute(2, 0, 1), rng)
+        return LabelledPicture(image, mask, torch.where(inside[..., None], places, torch.nan), 0, azimuth, elevation)
 
 
 def _linear(srgb: Tensor) -> Tensor:

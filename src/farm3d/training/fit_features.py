@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch.nn import functional
@@ -20,7 +21,7 @@ from farm3d.core.shapes import Float, Int, Tensor, checked
 from farm3d.model.encoder import Encoder, ImageEncoder
 from farm3d.model.fields import FeatureField
 from farm3d.structures._value import Value
-from farm3d.training.feature_pictures import LabelledPicture, PictureMaker
+from farm3d.training.feature_pictures import LabelledPicture, PictureMaker, SpeciesPictureMaker
 
 __all__ = [
     "FeatureFit",
@@ -30,6 +31,7 @@ __all__ = [
     "fit_category",
     "fit_features",
     "fit_field",
+    "fit_species",
     "observe",
     "separating_projection",
 ]
@@ -184,6 +186,25 @@ def fit_category(
     maker = PictureMaker(category, rigs, seed=seed)
     observations = observe((maker.draw(number) for number in range(pictures)), Encoder.from_pretrained())
     labels = canonical_places(observations, rigs, template, scale=scale, offset=offset)
+    return fit_features(observations.features, labels, template, channels=channels)
+
+
+def fit_species(
+    category: str,
+    template: Float[Tensor, "V 3"],
+    *,
+    scale: float,
+    offset: Float[Tensor, "3"],
+    rigs: Path,
+    pictures: int = 1800,
+    channels: int = 16,
+    seed: int = 0,
+) -> FeatureFit:
+    """The same for a species of the barn without a rig of its own; ``scale`` and ``offset`` lead from its mean individual's metres."""
+    maker = SpeciesPictureMaker(category, rigs=rigs, seed=seed)
+    observations = observe((maker.draw(number) for number in range(pictures)), Encoder.from_pretrained())
+    places = (observations.places - offset) * scale
+    labels = torch.cat([torch.cdist(block, template).argmin(1) for block in places.split(4096)])
     return fit_features(observations.features, labels, template, channels=channels)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
+from farm3d.barn.individuals import Individual
 from farm3d.barn.rigs import Rig
 from farm3d.core.random import torch_generator
 from farm3d.core.shapes import Float, Int, Tensor
@@ -26,7 +27,7 @@ from farm3d.geometry.surface import (
 from farm3d.geometry.tetrahedra import Grid, extract_surface
 from farm3d.model.fields import ShapeField
 
-__all__ = ["FitReport", "RestShape", "fit_shape_field", "measure_fit", "rest_shape", "sample_distances"]
+__all__ = ["FitReport", "RestShape", "fit_shape_field", "measure_fit", "rest_shape", "sample_distances", "species_rest_shape"]
 
 LENGTH = 4.2  # extent along z in canonical units: section 0.3's default camera sees 2 * 2.217
 CATEGORY_RIGS = {"horse": ("horse", "horse_white"), "cow": ("cow", "bull")}
@@ -75,13 +76,31 @@ def rest_shape(rigs: Sequence[Rig], *, spacing: float = 0.02) -> RestShape:
     first = rigs[0]
     if any(rig.joint_names != first.joint_names for rig in rigs):
         raise ValueError(f"the joints of {[rig.name for rig in rigs]} differ in name")
-    surfaces = [_smooth_surface(rig) for rig in rigs]
     joints = torch.stack([rig.joints / rig.root[0, 0] for rig in rigs])
+    surfaces = [_smooth_surface(rig) for rig in rigs]
+    length = max(float(vertices[:, 2].max() - vertices[:, 2].min()) for vertices, _ in surfaces)
+    if float((joints - joints[0]).norm(dim=-1).max()) > 1e-3 * length:
+        raise ValueError(f"the joints of {[rig.name for rig in rigs]} differ; align them before averaging")
+    metres = sum(float(rig.root[0, 0]) for rig in rigs) / len(rigs)
+    parents = {name: first.joint_names[p] if p >= 0 else "" for name, p in zip(first.joint_names, first.joint_parents, strict=True)}
+    return _averaged(surfaces, dict(zip(first.joint_names, joints.mean(0), strict=True)), parents, metres, spacing)
+
+
+def species_rest_shape(individual: Individual, *, spacing: float = 0.02) -> RestShape:
+    """The same for a species of the barn that no rig was made for, from its mean individual (``make_individual(varied=False)``)."""
+    rig = individual.build.rig
+    names, above = rig.joint_names, individual.build.parents
+    parents = {name: names[p] if p >= 0 else "" for name, p in zip(names, above, strict=True)}
+    joints = dict(zip(names, individual.joints, strict=True))
+    return _averaged([(individual.rest, individual.faces)], joints, parents, 1.0, spacing)
+
+
+def _averaged(
+    surfaces: Sequence[tuple[Tensor, Tensor]], joints: dict[str, Tensor], parents: dict[str, str], metres: float, spacing: float
+) -> RestShape:
     low = torch.stack([vertices.amin(0) for vertices, _ in surfaces]).amin(0)
     high = torch.stack([vertices.amax(0) for vertices, _ in surfaces]).amax(0)
     length = float(high[2] - low[2])
-    if float((joints - joints[0]).norm(dim=-1).max()) > 1e-3 * length:
-        raise ValueError(f"the joints of {[rig.name for rig in rigs]} differ; align them before averaging")
 
     def mean_distance(points: Tensor) -> Tensor:
         mirrored = points * points.new_tensor([-1.0, 1.0, 1.0])
@@ -102,16 +121,8 @@ def rest_shape(rigs: Sequence[Rig], *, spacing: float = 0.02) -> RestShape:
     centroid = (vertices[faces].mean(1) * areas[:, None]).sum(0) / areas.sum()
     scale = LENGTH / float(vertices[:, 2].max() - vertices[:, 2].min())
     offset = torch.stack([torch.zeros(()), (vertices[:, 1].max() + vertices[:, 1].min()) / 2, centroid[2]])
-    metres = sum(float(rig.root[0, 0]) for rig in rigs) / len(rigs)
-    return RestShape(
-        (vertices - offset) * scale,
-        faces,
-        scale,
-        offset,
-        dict(zip(first.joint_names, (joints.mean(0) - offset) * scale, strict=True)),
-        {name: first.joint_names[p] if p >= 0 else "" for name, p in zip(first.joint_names, first.joint_parents, strict=True)},
-        metres / scale,
-    )
+    placed = {name: (joint - offset) * scale for name, joint in joints.items()}
+    return RestShape((vertices - offset) * scale, faces, scale, offset, placed, parents, metres / scale)
 
 
 def _smooth_surface(rig: Rig) -> tuple[Tensor, Tensor]:
