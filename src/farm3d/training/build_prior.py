@@ -190,9 +190,13 @@ It is the stand-in, and the baseline, for a model learned from pictures: the fol
 | volume, template over rigs | {report.volume_ratio:.3f} |
 | features | {channels}, from {pictures} renders with random coats, poses, lights and backgrounds |
 
-No photograph was used. Two low-polygon animals are a narrow idea of a {config.category}: breed, age and sex vary more than the modes
-of this shape do, and ears, hooves and mane are only hinted at. Scores on photographs stand in docs/benchmark.md.
+No photograph was used. {_stand_in(config.category)} a narrow idea of a {config.category}: breed, age and sex vary more than
+the modes of this shape do, and ears, hooves and mane are only hinted at. Scores on photographs stand in docs/benchmark.md.
 """
+
+
+def _stand_in(category: str) -> str:
+    return "Two low-polygon animals are" if category in CATEGORY_RIGS else "The barn's mean individual is"
 
 
 def _say(text: str) -> None:
