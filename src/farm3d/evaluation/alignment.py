@@ -1,0 +1,165 @@
+"""Evenly spread surface points, rigid alignment by closest points, and nearest distances (Animodel steps 5 and 6, section 6.2)."""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+from farm3d.core.shapes import Float, checked
+from farm3d.evaluation.meshes import Surface
+
+__all__ = ["EvenSampler", "align", "nearest_distances", "rigid_fit"]
+
+
+class EvenSampler:
+    """Draws points of one surface that are roughly evenly spread: three times as many as wanted, less those too close to another.
+
+    "Too close" is ``sqrt(area / (3 count))``; of two such points the one with more close neighbours goes (of equals, the earlier one).
+    """
+
+    def __init__(self, surface: Surface) -> None:
+        self._corners = surface.vertices[surface.faces]
+        self._cumulative = np.cumsum(surface.areas)
+
+    def draw(self, count: int, generator: np.random.Generator) -> Float[np.ndarray, "N 3"]:
+        """Return exactly ``count`` points ``[count, 3]``: batches are drawn until they are enough, and the last is cut (step 5)."""
+        batches: list[np.ndarray] = []
+        while sum(map(len, batches)) < count:
+            batches.append(self._batch(count, generator))
+        return np.concatenate(batches)[:count]
+
+    def _batch(self, count: int, generator: np.random.Generator) -> np.ndarray:
+        area = self._cumulative[-1]
+        face = np.searchsorted(self._cumulative, generator.random(3 * count) * area, side="right")
+        corners = self._corners[np.minimum(face, len(self._corners) - 1)]
+        u, v = generator.random((2, 3 * count, 1))
+        folded = u + v > 1  # the far half of the parallelogram, turned into the triangle
+        u, v = np.where(folded, 1 - u, u), np.where(folded, 1 - v, v)
+        points = corners[:, 0] + u * (corners[:, 1] - corners[:, 0]) + v * (corners[:, 2] - corners[:, 0])
+        return points[_apart(points, np.sqrt(area / (3 * count)))][:count]
+
+
+@checked
+def rigid_fit(
+    source: Float[np.ndarray, "N 3"], target: Float[np.ndarray, "N 3"], *, rotation: bool = True
+) -> tuple[Float[np.ndarray, "3 3"], Float[np.ndarray, "3"]]:
+    """Return the rotation R and translation t that minimise the sum of ``|R source + t - target|^2`` (orthogonal Procrustes).
+
+    Without ``rotation`` R is the identity. Never a reflection.
+    """
+    middle_source, middle_target = source.mean(0), target.mean(0)
+    turn = np.eye(3)
+    if rotation:
+        u, _, vh = np.linalg.svd((target - middle_target).T @ (source - middle_source))
+        turn = u @ np.diag([1.0, 1.0, np.linalg.det(u @ vh)]) @ vh
+    return turn, middle_target - turn @ middle_source
+
+
+@checked
+def align(
+    source: Float[np.ndarray, "N 3"],
+    target: Float[np.ndarray, "M 3"],
+    *,
+    iterations: int = 200,
+    threshold: float = 0.0,
+    rotation: bool = True,
+) -> Float[np.ndarray, "4 4"]:
+    """Return the rigid map from source to target points found by iterated closest points, starting where they are (step 5).
+
+    Each round fits every source point to its nearest target point. It ends after ``iterations`` rounds or when the mean squared
+    distance after the fit falls by less than ``threshold``; also when no point has a new nearest point, for then nothing would move.
+    """
+    nearest = _Nearest(target)
+    matrix, points, before = np.eye(4), source, np.inf
+    for _ in range(iterations):
+        if not nearest.update(points):
+            break
+        matched = target[nearest.index]
+        step = np.eye(4)
+        step[:3, :3], step[:3, 3] = rigid_fit(points, matched, rotation=rotation)
+        matrix = step @ matrix
+        points = points @ step[:3, :3].T + step[:3, 3]
+        cost = float(np.square(points - matched).sum(1).mean())
+        if before - cost < threshold:
+            break
+        before = cost
+    return matrix
+
+
+@checked
+def nearest_distances(points: Float[np.ndarray, "N 3"], others: Float[np.ndarray, "M 3"]) -> Float[np.ndarray, " N"]:
+    """Return the distance from each point to the nearest of the others, ``[N]``."""
+    from scipy.spatial import KDTree
+
+    return KDTree(others).query(points)[0]
+
+
+class _Nearest:
+    """The nearest target of points that move a little each round. Exact, but the tree is asked only where the answer may be new.
+
+    A point whose two nearest targets lay at d1 < d2 and that has moved by m since then has every other target at d2 - m or more.
+    """
+
+    def __init__(self, target: np.ndarray) -> None:
+        from scipy.spatial import KDTree
+
+        self._target, self._tree = target, KDTree(target)
+        self._asked = np.empty((0, 3))
+
+    def update(self, points: np.ndarray) -> bool:
+        """Set ``index`` ``[N]`` for points ``[N, 3]``; false if it is as before."""
+        if not len(self._asked):
+            self._asked, self._second, self.index = points.copy(), np.zeros(len(points)), np.full(len(points), -1)
+            stale = np.arange(len(points))
+        else:
+            moved = np.linalg.norm(points - self._asked, axis=1)
+            stale = np.flatnonzero(np.linalg.norm(points - self._target[self.index], axis=1) >= self._second - moved)
+        distance, index = map(np.asarray, self._tree.query(points[stale], k=2))
+        changed = not np.array_equal(self.index[stale], index[:, 0])
+        self._asked[stale], self._second[stale], self.index[stale] = points[stale], distance[:, 1], index[:, 0]
+        return changed
+
+
+@numba.njit(cache=True)
+def _apart(points, radius):  # pragma: no cover - compiled
+    # True for points that stay. Cells of one radius in a hash table of chains; of the 27 cells around, 13 and its own find each pair once.
+    count = len(points)
+    size = 1
+    while size < 2 * count:
+        size *= 2
+    cells = np.empty((count, 3), np.int64)
+    low = (points[:, 0].min(), points[:, 1].min(), points[:, 2].min())
+    heads, following = np.full(size, -1, np.int64), np.empty(count, np.int64)
+    pairs, found = np.empty((2 * count, 2), np.int64), 0
+    for n in range(count):
+        for k in range(3):
+            cells[n, k] = int((points[n, k] - low[k]) / radius)
+        key = _key(cells[n, 0], cells[n, 1], cells[n, 2], size)
+        following[n], heads[key] = heads[key], n
+    for n in range(count):
+        for around in range(14):
+            i, j, k = cells[n, 0] + around // 9 - 1, cells[n, 1] + around // 3 % 3 - 1, cells[n, 2] + around % 3 - 1
+            m = following[n] if around == 13 else heads[_key(i, j, k, size)]
+            while m >= 0:
+                # Different cells may share a chain, so the cell is compared too.
+                if cells[m, 0] == i and cells[m, 1] == j and cells[m, 2] == k:
+                    dx, dy, dz = points[n, 0] - points[m, 0], points[n, 1] - points[m, 1], points[n, 2] - points[m, 2]
+                    if dx * dx + dy * dy + dz * dz <= radius * radius:
+                        if found == len(pairs):
+                            pairs = np.concatenate((pairs, np.empty_like(pairs)))
+                        pairs[found, 0], pairs[found, 1] = min(n, m), max(n, m)
+                        found += 1
+                m = following[m]
+    degree, stays = np.zeros(count, np.int64), np.ones(count, np.bool_)
+    for n in range(found):
+        degree[pairs[n, 0]] += 1
+        degree[pairs[n, 1]] += 1
+    for n in range(found):
+        earlier, later = pairs[n]
+        stays[earlier if degree[earlier] >= degree[later] else later] = False
+    return stays
+
+
+@numba.njit(cache=True)
+def _key(i, j, k, size):  # pragma: no cover - compiled
+    return ((i * 73856093) ^ (j * 19349663) ^ (k * 83492791)) & (size - 1)
