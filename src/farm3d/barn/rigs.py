@@ -391,3 +391,9 @@ def _slerp(start: Tensor, end: Tensor, share: float) -> Tensor:
     if angle < 1e-3:
         return torch.lerp(start, end, share)
     return (math.sin((1 - share) * angle) * start + math.sin(share * angle) * end) / math.sin(angle)
+
+
+if __name__ == "__main__":
+    from farm3d.core.files import cache_folder
+
+    print(fetch_rigs(cache_folder()))
