@@ -84,6 +84,20 @@ def test_no_individual_is_in_two_splits(rig_folder: Path) -> None:
         assert first <= facts["individual"] < first + count and facts["split"] == split
 
 
+def test_an_action_is_what_is_seen(rig_folder: Path) -> None:
+    settings = Settings("cow", size_px=32, per_individual=40)
+    seen = set()
+    for number in range(40):
+        sample = draw(settings, number, rigs=rig_folder)
+        names, xyz = sample.facts["keypoints"]["names"], sample.facts["keypoints"]["xyz"]
+        nose, withers = (xyz[names.index(name)][1] for name in ("nose", "withers"))
+        action = sample.facts["action"]
+        seen.add(action)
+        assert action != "grazing" or nose < 0.4 * withers
+        assert action != "standing" or nose > 0.4 * withers
+    assert {"standing", "walking", "galloping", "grazing"} <= seen
+
+
 def test_light_truth_leaves_the_heavy_files_out(sample: Sample) -> None:
     assert set(members(sample, truth="light")) == {"rgb.png", "mask.png", "json"}
 

@@ -136,6 +136,7 @@ def draw(settings: Settings, number: int, *, rigs: Path) -> Sample:
         rgb, mask = _occluded(rgb, mask, rng)
     key = f"{settings.category}-{settings.split}-{number:06d}"
     angles, left = angles_between(known.skeleton, known.weights, individual.rest, posed)
+    action = _seen_action(action, individual, posed)
     words = captions(
         individual.species,
         coat=known.coat,
@@ -223,6 +224,18 @@ def random_pose(individual: Individual, rng: np.random.Generator) -> tuple[str, 
             angles = np.radians(np.clip(rng.normal(size=3), -2, 2) * spread) * calm
             turns[name] = _rotation(angles)
     return action, clip.name, time_s, turns
+
+
+def _seen_action(action: str, individual: Individual, posed: Tensor) -> str:
+    """Return what a stranger would call a pose of a clip: a grazing animal whose head is up just now stands."""
+    if action not in ("grazing", "lowering its head"):
+        return action
+    vertex = landmarks_of(individual.build)
+    nose, withers = vertex[LANDMARKS.index("nose")], vertex[LANDMARKS.index("withers")]
+    now, usual = (float(surface[nose, 1] / surface[withers, 1]) for surface in (posed, individual.rest))
+    if usual - now < 0.22:
+        return "standing"
+    return "grazing" if now < 0.4 else "lowering its head"
 
 
 def _rotation(angles: np.ndarray) -> Tensor:
