@@ -16,6 +16,8 @@ from typing import Annotated, Any
 
 import tyro
 
+from farm3d.apps.barn_options import BarnCheckOptions, BarnLookOptions, BarnMakeOptions, BarnVerbs
+from farm3d.apps.evaluate_options import EvaluateOptions
 from farm3d.apps.options import DoctorOptions, ModelsFetchOptions, ModelsListOptions, ModelsOptions, ReconstructOptions, RenderOptions
 from farm3d.core.errors import Farm3DError
 from farm3d.core.version import __version__
@@ -29,6 +31,8 @@ _Verb = (
     Annotated[ReconstructOptions, tyro.conf.subcommand("reconstruct", prefix_name=False)]
     | Annotated[RenderOptions, tyro.conf.subcommand("render", prefix_name=False)]
     | Annotated[ModelsOptions, tyro.conf.subcommand("models", prefix_name=False)]
+    | Annotated[BarnVerbs, tyro.conf.subcommand("barn", prefix_name=False)]
+    | Annotated[EvaluateOptions, tyro.conf.subcommand("evaluate", prefix_name=False)]
     | Annotated[DoctorOptions, tyro.conf.subcommand("doctor", prefix_name=False)]
 )
 
@@ -61,7 +65,7 @@ def parse(arguments: Sequence[str]) -> Any:
     if isinstance(options, ReconstructOptions) and not options.photos:
         _complain("no photograph given", hint="name at least one picture or folder: farm3d reconstruct PHOTO --out DIR")
         raise SystemExit(2)
-    return options.action if isinstance(options, ModelsOptions) else options
+    return options.action if isinstance(options, ModelsOptions | BarnVerbs) else options
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -151,6 +155,22 @@ def _run(options: Any) -> int:
             from farm3d.apps.models import list_models
 
             return list_models(options)
+        case BarnMakeOptions():
+            from farm3d.apps.barn import make_barn
+
+            return make_barn(options)
+        case BarnLookOptions():
+            from farm3d.apps.barn import look_at_barn
+
+            return look_at_barn(options)
+        case BarnCheckOptions():
+            from farm3d.apps.barn import check_barn
+
+            return check_barn(options)
+        case EvaluateOptions():
+            from farm3d.apps.evaluate import evaluate
+
+            return evaluate(options)
         case DoctorOptions():
             from farm3d.apps.doctor import doctor
 
@@ -190,5 +210,5 @@ def _shortened(box: str) -> str:
 
 
 def _verb_of(arguments: Sequence[str]) -> str:
-    verbs = ("reconstruct", "render", "models", "doctor")
+    verbs = ("reconstruct", "render", "models", "barn", "evaluate", "doctor")
     return f"{arguments[0]} " if arguments and arguments[0] in verbs else ""

@@ -1,0 +1,1 @@
+"""Numbers and reports: how near predictions come to a known truth."""
