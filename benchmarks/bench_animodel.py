@@ -177,8 +177,8 @@ def measure(target: Surface, reconstruction: Surface, settings: AnimodelSettings
         "ours_bidir_m": ours,
         "plain_bidir_m": plain,
         "ratio": round(statistics.mean(ours) / statistics.mean(plain), 5),
-        "ours_cpu_s": statistics.median(ours_s),
-        "plain_cpu_s": statistics.median(plain_s),
+        "ours_cpu_s": round(statistics.median(ours_s), 2),
+        "plain_cpu_s": round(statistics.median(plain_s), 2),
     }
 
 

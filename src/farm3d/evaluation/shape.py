@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -103,14 +104,14 @@ def animodel_score(
     pair = _Prepared(target, reconstruction, settings)
     scores = [
         ShapeScore(
-            target_to_reconstruction_m=float(to_reconstruction.mean()),
-            reconstruction_to_target_m=float(to_target.mean()),
+            target_to_reconstruction_m=float(attempt.to_reconstruction.mean()),
+            reconstruction_to_target_m=float(attempt.to_target.mean()),
             longest_side_m=float(target.sides.max()),
             scale=pair.scale,
-            turned=turned,
-            T_target_reconstruction=matrix @ pair.T_remeshed_reconstruction,
+            turned=attempt.turned,
+            T_target_reconstruction=attempt.T_target_remeshed @ pair.T_remeshed_reconstruction,
         )
-        for turned, matrix, to_reconstruction, to_target in pair.attempts(generator, rotation=True, retry=settings.retry_180)
+        for attempt in pair.attempts(generator, rotation=True, retry=settings.retry_180)
     ]
     return min(scores, key=lambda score: score.bidirectional_m)
 
@@ -121,10 +122,11 @@ def rms_chamfer_cm(
     """Return the root mean square of all distances in both directions, in centimetres, after rigid alignment.
 
     What is known of the figure that later papers print for Animodel (section 6.2, second table; Farm3D: horse 11.34 +- 3.22, cow
-    9.63 +- 2.02, sheep 11.01 +- 1.87): root mean square, both directions, centimetres, rigid closest-point alignment. What is not
-    known: how they scale the reconstruction, whether they remesh it, how many points they draw, where alignment starts, and whether
-    each direction is rooted before averaging. Here all of that is as in :func:`animodel_score`, and the mean of the two mean squares
-    is rooted. So the figure orders our own results; it may be set beside theirs only with this said.
+    9.63 +- 2.02, sheep 11.01 +- 1.87): root mean square, both directions, centimetres, rigid closest-point alignment, by a variant of
+    the Animodel code for point clouds. What is not known: how they scale the reconstruction, whether they remesh it, how many points
+    they draw, where alignment starts, and whether each direction is rooted before averaging. Here all of that is as in
+    :func:`animodel_score`, and the mean of the two mean squares is rooted. So the figure orders our own results; it may be set beside
+    theirs only with this said.
 
     Raises:
         InputError: a surface that is flat.
@@ -132,7 +134,7 @@ def rms_chamfer_cm(
     """
     settings = settings or AnimodelSettings()
     pair = _Prepared(target, reconstruction, settings)
-    return min(_rms_cm(*attempt[2:]) for attempt in pair.attempts(generator, rotation=True, retry=settings.retry_180))
+    return min(_rms_cm(attempt) for attempt in pair.attempts(generator, rotation=True, retry=settings.retry_180))
 
 
 def rms_chamfer_cm_model_view(
@@ -148,11 +150,20 @@ def rms_chamfer_cm_model_view(
         MissingPartError: scikit-image is absent.
     """
     pair = _Prepared(target, reconstruction, settings or AnimodelSettings())
-    return min(_rms_cm(*attempt[2:]) for attempt in pair.attempts(generator, rotation=False, retry=False))
+    return min(_rms_cm(attempt) for attempt in pair.attempts(generator, rotation=False, retry=False))
 
 
-def _rms_cm(to_reconstruction: np.ndarray, to_target: np.ndarray) -> float:
-    return 100 * float(np.sqrt((np.square(to_reconstruction).mean() + np.square(to_target).mean()) / 2))
+class _Attempt(NamedTuple):
+    """One alignment: distances from the target's points to the reconstruction's and back, ``[N]`` each, metres."""
+
+    turned: bool
+    T_target_remeshed: np.ndarray
+    to_reconstruction: np.ndarray
+    to_target: np.ndarray
+
+
+def _rms_cm(attempt: _Attempt) -> float:
+    return 100 * float(np.sqrt((np.square(attempt.to_reconstruction).mean() + np.square(attempt.to_target).mean()) / 2))
 
 
 class _Prepared:
@@ -169,28 +180,24 @@ class _Prepared:
         self.target, self.reconstruction = EvenSampler(target), EvenSampler(remeshed)
         self.T_remeshed_reconstruction = moved @ scaling
 
-    def attempts(
-        self, generator: np.random.Generator, *, rotation: bool, retry: bool
-    ) -> Iterator[tuple[bool, np.ndarray, np.ndarray, np.ndarray]]:
-        """Yield for each start (as it is; then the aligned one after half a turn about y): whether turned, the map, both distances."""
-        start = np.eye(4)
+    def attempts(self, generator: np.random.Generator, *, rotation: bool, retry: bool) -> Iterator[_Attempt]:
+        """Align and measure from where the reconstruction is; then, for a retry, what was aligned after half a turn about y (5 to 7)."""
+        matrix = np.eye(4)
         for turned in (False, True) if retry else (False,):
             if turned:
-                start = np.diag([-1.0, 1.0, -1.0, 1.0]) @ start
+                matrix = np.diag([-1.0, 1.0, -1.0, 1.0]) @ matrix
             source, target = (sampler.draw(self.settings.align_points, generator) for sampler in (self.reconstruction, self.target))
-            start = (
-                align(
-                    _moved(source, start),
-                    target,
-                    iterations=self.settings.icp_iterations,
-                    threshold=self.settings.cost_threshold,
-                    rotation=rotation,
-                )
-                @ start
+            step = align(
+                _moved(source, matrix),
+                target,
+                iterations=self.settings.icp_iterations,
+                threshold=self.settings.cost_threshold,
+                rotation=rotation,
             )
+            matrix = step @ matrix
             target = self.target.draw(self.settings.chamfer_points, generator)
-            source = _moved(self.reconstruction.draw(self.settings.chamfer_points, generator), start)
-            yield turned, start, nearest_distances(target, source), nearest_distances(source, target)
+            source = _moved(self.reconstruction.draw(self.settings.chamfer_points, generator), matrix)
+            yield _Attempt(turned, matrix, nearest_distances(target, source), nearest_distances(source, target))
 
 
 def _moved(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
