@@ -157,14 +157,14 @@ def test_wrong_kind_and_wrong_version(folder: Path) -> None:
 def test_nonfinite_weights_are_refused_both_ways(tmp_path: Path, folder: Path, value: float) -> None:
     from safetensors.torch import save
 
-    from farm3d.model import folder as module
+    from farm3d.core.sealed import manifest_bytes
 
     bad = {"weight": torch.tensor([1.0, value])}
     with pytest.raises(ModelError, match="'weight' has values that are not finite"):
         save_model_folder(tmp_path / "bad", TinyConfig(3), tensors=bad, card="")
     assert not (tmp_path / "bad").exists()
     contents = {name: (folder / name).read_bytes() for name in FILES[:3]} | {"model.safetensors": save(bad)}  # a well-signed folder
-    contents["manifest.json"] = module._manifest_bytes(module._manifest("TinyConfig", contents))
+    contents["manifest.json"] = manifest_bytes(contents, form="farm3d-model", version=1, kind="TinyConfig")
     for name, data in contents.items():
         (folder / name).write_bytes(data)
     with pytest.raises(ModelError, match="'weight' has values that are not finite"):
