@@ -5,14 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from tests.testing.animals import quadruped
 from tests.testing.surfaces import box
 
 from farm3d.core.errors import InputError
 from farm3d.evaluation.meshes import Surface, make_surface, mesh_files, read_mesh
-from farm3d.evaluation.predictions import ProductMesh
+from farm3d.evaluation.predictions import Prediction, ProductMesh, write_prediction
 from farm3d.export.glb import write_glb
 from farm3d.export.glb_reader import read_glb
+from farm3d.structures import Camera
 
 CUBE_OBJ = """# a cube: a triangle pair, quads, every way to write a corner
 mtllib cube.mtl
@@ -197,3 +199,14 @@ def test_a_folder_without_meshes_is_named(tmp_path: Path) -> None:
 
 def test_a_surface_prints_its_size() -> None:
     assert repr(box()) == "Surface('box', 8 vertices, 12 faces)"
+
+
+def test_a_prediction_as_tensors_is_read(tmp_path: Path) -> None:
+    cube = box()
+    vertices, faces = torch.from_numpy(cube.vertices).float(), torch.from_numpy(cube.faces)
+    write_prediction(tmp_path, "a", Prediction(vertices, faces, torch.full_like(vertices, 0.5), Camera.orbit(0.3, 0.1, distance=6.0)))
+    surface = read_mesh(tmp_path / "a.safetensors")
+    assert np.allclose(surface.vertices, cube.vertices) and abs(volume(surface) - 1) < 1e-6
+    (tmp_path / "a.safetensors").write_bytes(b"no tensors")
+    with pytest.raises(InputError, match=r"a\.safetensors: not a whole safetensors file"):
+        read_mesh(tmp_path / "a.safetensors")

@@ -1,4 +1,7 @@
-"""Reads the meshes that are compared: OBJ, PLY, OFF, and our own GLB in the pose its sidecar names. No count in a file is trusted."""
+"""Reads the meshes that are compared: OBJ, PLY, OFF, predictions as tensors, and our own GLB in the pose its sidecar names.
+
+No count in a file is trusted.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MESH_SUFFIXES", "Surface", "make_surface", "mesh_files", "read_mesh"]
 
-MESH_SUFFIXES = (".glb", ".obj", ".off", ".ply")
+MESH_SUFFIXES = (".glb", ".obj", ".off", ".ply", ".safetensors")
 _MAX_FILE_BYTES = 1 << 30
 _MAX_SIDECAR_BYTES = 1 << 20
 _MAX_COORDINATE = 1e9
@@ -105,7 +108,7 @@ def read_mesh(path: Path, *, read_product: ProductReader | None = None) -> Surfa
     """Read one mesh. Polygons become fans of triangles; colours, normals, texture and materials are ignored.
 
     Args:
-        path: ends in ``.obj``, ``.ply``, ``.off`` or ``.glb``.
+        path: ends in ``.obj``, ``.ply``, ``.off``, ``.glb`` or ``.safetensors`` (a prediction, see :mod:`farm3d.evaluation.predictions`).
         read_product: reads a GLB of ours, which is posed as ``pose`` in the JSON beside it says (clip and time), or stands at rest
             where there is no such file. Handed in by the caller, because the file format lives in a room beside this one.
 
@@ -119,6 +122,11 @@ def read_mesh(path: Path, *, read_product: ProductReader | None = None) -> Surfa
     if kind == ".glb":
         return _posed(path, read_product)
     data = _bytes(path, _MAX_FILE_BYTES)
+    if kind == ".safetensors":
+        from farm3d.evaluation.predictions import mesh_from_tensors
+
+        points, corners, _ = mesh_from_tensors(data, str(path), "vertices", "faces", "albedo")
+        return make_surface(str(path), points.double().numpy(), corners.numpy())
     vertices, faces = {".obj": _parse_obj, ".off": _parse_off, ".ply": parse_ply}[kind](str(path), data)
     return make_surface(str(path), vertices, faces)
 
