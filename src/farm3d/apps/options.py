@@ -41,7 +41,7 @@ class ReconstructOptions:
     """Gradient steps of the fit: more is slower and a little closer; leave out for the model's own number."""
 
     height_m: Annotated[float | None, tyro.conf.arg(metavar="METRES", help_behavior_hint="")] = None
-    """Height of the animal, lowest to highest point, in metres; leave out for a usual height of its kind."""
+    """Height standing, hooves to highest point (a horse's ears, not its withers), in metres; leave out for a usual height of its kind."""
 
     seed: Annotated[int, tyro.conf.arg(metavar="N")] = 0
     """Equal seed and equal --threads give equal files."""
