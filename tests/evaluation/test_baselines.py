@@ -57,6 +57,7 @@ def test_answers_that_are_there_are_kept(tmp_path: Path) -> None:
     assert sidecar.stat().st_mtime_ns > before
 
 
+@pytest.mark.slow
 def test_a_fit_is_a_product_and_a_stopped_run_goes_on(tmp_path: Path) -> None:
     """The real reconstructor with its last stage left out. The picture of nothing fails, and says so to the referee."""
     truth = truth_folder(tmp_path / "test", count=1, size_px=128)

@@ -81,7 +81,7 @@ def test_novel_views_of_the_truth_and_of_others() -> None:
 def test_the_first_novel_view_is_the_photographs_side() -> None:
     """Its outline, moved and scaled, is the photograph's; the opposite one is that mirrored, up to perspective."""
     truth = truth_sample(0, azimuth_deg=70.0)
-    _, _, pictures, masks = novel_pictures(truth.animal, truth, views=4, size_px=96)
+    _, _, pictures, masks = novel_pictures(truth.animal, truth, turns_deg=[0, 90, 180, 270], size_px=96)
     assert pictures.shape == (4, 96, 96, 3)
 
     def box(mask: torch.Tensor) -> torch.Tensor:
@@ -96,7 +96,9 @@ def test_the_first_novel_view_is_the_photographs_side() -> None:
 def test_the_answer_does_not_move_the_truths_pictures() -> None:
     truth = truth_sample(0)
     huge = truth.animal.replace(vertices=truth.animal.vertices * torch.tensor([1.0, 1.0, 3.0]))
-    assert torch.equal(novel_pictures(huge, truth, size_px=64)[2], novel_pictures(truth.animal, truth, size_px=64)[2])
+    assert torch.equal(
+        novel_pictures(huge, truth, turns_deg=[45], size_px=64)[2], novel_pictures(truth.animal, truth, turns_deg=[45], size_px=64)[2]
+    )
 
 
 def test_albedo_error_by_arithmetic() -> None:

@@ -6,6 +6,7 @@ All pictures are drawn by our renderer from the two meshes, over the same grey. 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -93,16 +94,18 @@ def union_box(first: Float[Tensor, "H W"], second: Float[Tensor, "H W"], *, leas
     return slices[0], slices[1]
 
 
-def novel_pictures(prediction: Prediction, truth: Truth, *, views: int = 8, size_px: int = 256) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def novel_pictures(
+    prediction: Prediction, truth: Truth, *, turns_deg: Sequence[float], size_px: int = 256
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Draw both from the same sides: linear pictures ``[B, H, W, 3]`` and masks ``[B, H, W]`` of the prediction, then of the truth.
 
     Both meshes are brought to centroid 0 and RMS radius 1 in their own object frames (:func:`farm3d.evaluation.drawing.normalised`).
-    The cameras stand at the truth's elevation and at its azimuth plus 0, 45, 90 … degrees: picture 0 is the photograph's own side,
-    picture 4 the one that it does not show. One light for all, from above the viewer's right shoulder.
+    The cameras stand at the truth's elevation and at its azimuth plus each of ``turns_deg``: 0 is the photograph's own side, 180 the one
+    that it does not show. One light for all, from above the viewer's right shoulder. The truth's pictures do not depend on the answer.
     """
     ours, theirs = normalised(prediction), normalised(truth.animal)
     reach = float(theirs.vertices[theirs.faces].norm(dim=-1).max())
-    azimuths = truth.azimuth_deg + 360 / views * torch.arange(views)
+    azimuths = truth.azimuth_deg + torch.tensor(turns_deg, dtype=torch.float32)
     cameras = orbit(azimuths, truth.elevation_deg, size_px=size_px, reach=1.1 * reach)
     light = _light((0.35, 0.75, 0.55), 0.5, 0.5)
     mine, true = draw(ours, cameras, light), draw(theirs, cameras, light)
@@ -111,7 +114,8 @@ def novel_pictures(prediction: Prediction, truth: Truth, *, views: int = 8, size
 
 def novel_views(prediction: Prediction, truth: Truth, *, views: int = 8, size_px: int = 256) -> NovelViews:
     """Compare :func:`novel_pictures` after sRGB encoding, each within the box round both silhouettes."""
-    ours, our_masks, theirs, their_masks = novel_pictures(prediction, truth, views=views, size_px=size_px)
+    turns = [360 / views * index for index in range(views)]
+    ours, our_masks, theirs, their_masks = novel_pictures(prediction, truth, turns_deg=turns, size_px=size_px)
     ours, theirs = srgb_from_linear(ours), srgb_from_linear(theirs)
     psnrs, ssims = [], []
     for index in range(views):

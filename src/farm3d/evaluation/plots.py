@@ -6,7 +6,7 @@ Needs matplotlib (extra ``evaluate``), imported when something is drawn; nothing
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +31,7 @@ __all__ = ["best_and_worst", "plot_actions", "plot_azimuths", "plot_contact_shee
 _SHOWN = ("iou", "rotation_error_deg", "novel_psnr_db")
 _BINS = 16
 _SHEET_ROWS = 6
+_OTHER_SIDE_DEG = 135.0
 _TRUE, _OURS = "#00c853", "#ff00aa"
 
 
@@ -79,6 +80,8 @@ def plot_azimuths(report: Report) -> Canvas:
         axes.bar(angles, list(means.values()), width=0.9 * 2 * math.pi / _BINS, color="#4477aa", alpha=0.85)
         axes.set_theta_zero_location("S")  # pyright: ignore[reportAttributeAccessIssue]
         axes.set_xticks([math.radians(angle) for angle in (0, 90, 180, 270)], ["face", "its left", "behind", "its right"])
+        axes.tick_params(axis="x", pad=12)
+        axes.set_ylim(0, _limit(name, means.values()))
         axes.set_title(_label(name), pad=14)
     return canvas
 
@@ -97,6 +100,7 @@ def plot_actions(report: Report) -> Canvas:
                 axes.barh(row, value.mean, xerr=reach, color="#4477aa", alpha=0.85, ecolor="#333333", capsize=2)
         axes.set_yticks(list(rows), [f"{action or 'unknown'}" for action in groups] if place == 1 else [""] * len(groups))
         axes.invert_yaxis()
+        axes.set_xlim(0, _limit(name, (summary[name].high for summary in groups.values() if name in summary)))
         axes.set_xlabel(_label(name))
     return canvas
 
@@ -144,10 +148,10 @@ def plot_contact_sheet(report: Report, truths: Sequence[Truth], predictions: Pat
             drawn = silhouette(prediction, width_px=width, height_px=height)
             if bool((drawn > 0.5).any()):
                 row[1].contour(drawn.numpy(), levels=[0.5], colors=_OURS, linewidths=1.0)
-        ours, _, theirs, _ = novel_pictures(prediction or truth.animal, truth, views=8, size_px=192)
-        row[2].imshow(_bytes(theirs[3]))
+        ours, _, theirs, _ = novel_pictures(prediction or truth.animal, truth, turns_deg=[_OTHER_SIDE_DEG], size_px=192)
+        row[2].imshow(_bytes(theirs[0]))
         if prediction is not None:
-            row[3].imshow(_bytes(ours[3]))
+            row[3].imshow(_bytes(ours[0]))
     return canvas
 
 
@@ -159,6 +163,11 @@ def _canvas(*, width: float, height: float, title: str) -> Canvas:
     canvas = Canvas(figsize=(width, height), layout="constrained")
     canvas.suptitle(title)
     return canvas
+
+
+def _limit(name: str, values: Iterable[float]) -> float:
+    """Return where an axis that starts at 0 ends: at 1 for shares, else a little above the largest value."""
+    return 1.0 if FIGURES[name].unit in ("", "share") else 1.05 * max([1.0, *values])
 
 
 def _label(name: str) -> str:
