@@ -3,7 +3,7 @@
 The silhouette of the GLB, posed by the clip and time of the JSON and drawn through the JSON's camera at the photograph's size, is
 compared with the hand-made mask. Run for example
 
-    python benchmarks/bench_photos.py PHOTOS --category horse --masks PHOTOS --truth PHOTOS --out out/horse
+    python benchmarks/photos.py PHOTOS --category horse --masks PHOTOS --truth PHOTOS --out out/horse
 
 where the folder given by --truth holds ``NAME_mask.*`` for photograph ``NAME``; --masks is what the reconstruction is given (leave it
 out to use the segmenter). Prints a Markdown table, the median, the five worst, seconds and peak memory, and writes report.json.

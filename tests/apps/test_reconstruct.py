@@ -101,6 +101,10 @@ def test_in_a_folder_a_bad_photograph_does_not_stop_the_rest(small: Path, tmp_pa
     assert files_in(out) == {"b.glb", "b.json", "b.png", "report.json"}
     report = json.loads((out / "report.json").read_text())
     assert [entry["status"] for entry in report["photos"]] == ["failed", "done"]
+    assert main(["reconstruct", str(photos), "--out", str(out), *QUICK]) == 2  # only the bad one is tried again, but all are listed
+    again = json.loads((out / "report.json").read_text())["photos"]
+    assert [entry["status"] for entry in again] == ["failed", "kept"]
+    assert again[1]["iou"] == report["photos"][1]["iou"]
 
 
 def bad_pictures(folder: Path, good: Path) -> dict[str, Path]:

@@ -288,6 +288,9 @@ def test_sidecar_camera_sees_the_file_as_the_photo_saw_the_animal(animal: Animal
     pixels = np.stack([camera["cx"] + camera["fx"] * x / -z, camera["cy"] - camera["fy"] * y / -z], 1)
     assert np.abs(pixels - animal.camera.pixels(animal.rest.vertices).numpy()).max() < 1e-2
     assert (camera["width"], camera["height"]) == (256, 256)
+    light = document["light"]
+    assert np.allclose(light["direction_camera"], animal.light.direction.numpy(), atol=1e-6)
+    assert (light["ambient"], light["diffuse"]) == (float(animal.light.ambient), float(animal.light.diffuse))
     assert document["pose"] == {"clip": "input_pose", "time_s": 0.0} and document["seed"] == 3 and document["warnings"] == ["cut"]
 
 

@@ -19,6 +19,7 @@ import tyro
 from farm3d.apps.barn_options import BarnCheckOptions, BarnLookOptions, BarnMakeOptions, BarnVerbs
 from farm3d.apps.evaluate_options import EvaluateOptions
 from farm3d.apps.options import DoctorOptions, ModelsFetchOptions, ModelsListOptions, ModelsOptions, ReconstructOptions, RenderOptions
+from farm3d.apps.prior_options import PriorTrainOptions, PriorVerbs
 from farm3d.core.errors import Farm3DError
 from farm3d.core.version import __version__
 
@@ -33,13 +34,14 @@ _Verb = (
     | Annotated[ModelsOptions, tyro.conf.subcommand("models", prefix_name=False)]
     | Annotated[BarnVerbs, tyro.conf.subcommand("barn", prefix_name=False)]
     | Annotated[EvaluateOptions, tyro.conf.subcommand("evaluate", prefix_name=False)]
+    | Annotated[PriorVerbs, tyro.conf.subcommand("prior", prefix_name=False)]
     | Annotated[DoctorOptions, tyro.conf.subcommand("doctor", prefix_name=False)]
 )
 
 _DESCRIPTION = """One photograph of an animal in; a rigged, textured, animated GLB out.
 
 `farm3d VERB --help` explains a verb; --version and --debug (show where an error came from) work too.
-`farm3d --tyro-print-completion bash` (or zsh, tcsh) prints a completion script."""
+`farm3d --tyro-print-completion bash` (or zsh) prints a completion script."""
 
 
 def parse(arguments: Sequence[str]) -> Any:
@@ -65,7 +67,7 @@ def parse(arguments: Sequence[str]) -> Any:
     if isinstance(options, ReconstructOptions) and not options.photos:
         _complain("no photograph given", hint="name at least one picture or folder: farm3d reconstruct PHOTO --out DIR")
         raise SystemExit(2)
-    return options.action if isinstance(options, ModelsOptions | BarnVerbs) else options
+    return options.action if isinstance(options, ModelsOptions | BarnVerbs | PriorVerbs) else options
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -171,6 +173,10 @@ def _run(options: Any) -> int:
             from farm3d.apps.evaluate import evaluate
 
             return evaluate(options)
+        case PriorTrainOptions():
+            from farm3d.apps.prior import train_prior
+
+            return train_prior(options)
         case DoctorOptions():
             from farm3d.apps.doctor import doctor
 
@@ -210,5 +216,5 @@ def _shortened(box: str) -> str:
 
 
 def _verb_of(arguments: Sequence[str]) -> str:
-    verbs = ("reconstruct", "render", "models", "barn", "evaluate", "doctor")
+    verbs = ("reconstruct", "render", "models", "barn", "evaluate", "prior", "doctor")
     return f"{arguments[0]} " if arguments and arguments[0] in verbs else ""

@@ -82,8 +82,19 @@ def reconstruct(options: ReconstructOptions) -> int:
         )
     _summary(report, waiting, options)
     if len(photos) > 1:
+        told = {entry["photo"]: entry for entry in report}
+        report = [told.get(photo.name) or _kept(photo, options) for photo in photos]
         write_whole(options.out / _REPORT, json.dumps({"version": __version__, "photos": report}, indent=2, allow_nan=False) + "\n")
     return 2 if any(entry["status"] == "failed" for entry in report) else 0
+
+
+def _kept(photo: Path, options: ReconstructOptions) -> dict[str, Any]:
+    """Return the report's entry of a photograph that an earlier run finished."""
+    entry: dict[str, Any] = {"photo": photo.name, "status": "kept"}
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # a sidecar of another version, or edited since
+        facts = json.loads(_product(photo, ".json", options).read_text(encoding="utf-8"))
+        entry |= {"iou": facts["iou"], "warnings": facts["warnings"]}
+    return entry
 
 
 def _one(
@@ -220,7 +231,7 @@ def _summary(report: list[dict[str, Any]], photos: list[Path], options: Reconstr
 
     done = [entry for entry in report if entry["status"] == "done"]
     failed = len(report) - len(done)
-    peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
     if len(photos) == 1 and done:
         names = ("model:        ", "contact sheet:", "camera, pose: ", "turntable:    ")
         for name, path in zip(names, _products(photos[0], options), strict=False):

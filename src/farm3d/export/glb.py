@@ -367,11 +367,12 @@ def sidecar_text(animal: Animal, *, extra: Mapping[str, Any]) -> str:
     """Return the text of NAME.json: the photograph's camera for the GLB's frame, the clip that shows the photographed pose, and more.
 
     ``camera.T_camera_world`` (4x4, row-major, rigid) maps the GLB's frame (metres) to an OpenGL camera (x right, y up, looks along -z),
-    in metres too; ``fx, fy, cx, cy`` in pixels of the upright photograph, y down, pixel centres at +0.5.
+    in metres too; ``fx, fy, cx, cy`` in pixels of the upright photograph, y down, pixel centres at +0.5. ``light.direction_camera`` is the
+    unit vector toward the light in that camera's frame; with ``ambient`` and ``diffuse`` as in section 2.9, linear.
 
     Args:
         animal: what the GLB was written from.
-        extra: further top-level entries, JSON-ready: light, timings, versions, seed, warnings.
+        extra: further top-level entries, JSON-ready: timings, versions, seed, warnings.
 
     Raises:
         OutputError: a value is not finite.
@@ -393,6 +394,11 @@ def sidecar_text(animal: Animal, *, extra: Mapping[str, Any]) -> str:
             "height": animal.camera.height_px,
         },
         "pose": {"clip": "input_pose", "time_s": 0.0},
+        "light": {
+            "direction_camera": animal.light.direction.detach().cpu().tolist(),
+            "ambient": float(animal.light.ambient),
+            "diffuse": float(animal.light.diffuse),
+        },
         **extra,
     }
     try:

@@ -91,4 +91,7 @@ def weights_folder(name: str) -> Path:
     if re.fullmatch(r"[A-Za-z0-9_-]+", name) and (folder / MANIFEST).is_file():
         return folder
     there = sorted(entry.name for entry in root.iterdir() if (entry / MANIFEST).is_file()) if root.is_dir() else []
-    raise ModelError(f"no shipped model '{name}'; shipped: {', '.join(there) or 'none'}", hint="reinstall farm3d if one is missing")
+    raise ModelError(
+        f"no shipped model '{name}'; shipped: {', '.join(there) or 'none'}",
+        hint="`farm3d models list` says what they are; a folder of your own is given as a path with a slash in it",
+    )
