@@ -12,7 +12,7 @@ from tests.testing.truths import truth_sample
 from farm3d.core.errors import InputError
 from farm3d.core.random import numpy_generator
 from farm3d.evaluation.drawing import frame_of, normalised
-from farm3d.evaluation.pictures import albedo_error, novel_pictures, novel_views, psnr_db, relit_psnr_db, ssim, union_box
+from farm3d.evaluation.pictures import albedo_error, novel_pictures, novel_views, psnr_db, relit, ssim, union_box
 from farm3d.geometry.surface import sample_surface
 
 
@@ -78,6 +78,17 @@ def test_novel_views_of_the_truth_and_of_others() -> None:
         assert max(found.psnr_db) < 30 and max(found.ssim) < 0.95
 
 
+def test_a_scale_undoes_a_wrong_brightness_and_nothing_else() -> None:
+    truth = truth_sample(0)
+    assert isinstance(truth.animal.albedo, torch.Tensor)
+    dark = truth.animal.replace(albedo=0.5 * truth.animal.albedo)
+    found = novel_views(dark, truth, views=2, size_px=64, scale=2.0)
+    assert max(found.psnr_db) < 30 and min(found.psnr_scaled_db) > 80
+    assert max(relit(dark, truth, scale=2.0).psnr_db) < 30 and min(relit(dark, truth, scale=2.0).psnr_scaled_db) > 80
+    same = novel_views(dark, truth, views=2, size_px=64)
+    assert same.psnr_scaled_db == same.psnr_db
+
+
 def test_the_first_novel_view_is_the_photographs_side() -> None:
     """Its outline, moved and scaled, is the photograph's; the opposite one is that mirrored, up to perspective."""
     truth = truth_sample(0, azimuth_deg=70.0)
@@ -120,10 +131,10 @@ def test_no_overlap_no_albedo_error() -> None:
 
 def test_relighting_sees_shape_and_colour() -> None:
     truth = truth_sample(0)
-    assert relit_psnr_db(truth.animal, truth) == [100] * 4
+    assert relit(truth.animal, truth).psnr_db == [100] * 4
     assert isinstance(truth.animal.albedo, torch.Tensor)
-    paler = relit_psnr_db(truth.animal.replace(albedo=truth.animal.albedo + 0.1), truth)
-    flat = relit_psnr_db(truth.animal.replace(vertices=truth.animal.vertices * torch.tensor([0.2, 1.0, 1.0])), truth)
+    paler = relit(truth.animal.replace(albedo=truth.animal.albedo + 0.1), truth).psnr_db
+    flat = relit(truth.animal.replace(vertices=truth.animal.vertices * torch.tensor([0.2, 1.0, 1.0])), truth).psnr_db
     assert len(paler) == 4 and max(paler) < 40 and max(flat) < 35
     # Of a light from behind the viewer's far side only the ambient part is left: the colour's error shows least there.
     assert paler[3] > min(paler[:3])

@@ -45,6 +45,7 @@ def test_the_truth_scores_perfectly(perfect: Report) -> None:
     for name in ("rotation_error_deg", "azimuth_error_deg", "elevation_error_deg", "front_back_flip", "left_right_flip"):
         assert summary[name].mean == pytest.approx(0, abs=1e-3), name
     assert summary["novel_psnr_db"].mean == summary["relit_psnr_db"].mean == 100
+    assert summary["novel_psnr_scaled_db"].mean > 99 and summary["relit_psnr_scaled_db"].mean > 99
     assert summary["novel_ssim"].mean == pytest.approx(1)
     assert summary["albedo_error"].mean == summary["albedo_error_scaled"].mean == 0
     assert perfect.keypoints is not None and perfect.keypoints["pck"] == 1 and summary["transfer_right"].mean == 1

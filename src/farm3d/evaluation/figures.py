@@ -39,9 +39,11 @@ FIGURES: dict[str, Figure] = {
     "transfer_right": Figure("keypoints transferred right, by source", "share", True, 0.0, 3),
     "novel_psnr_db": Figure("novel views, PSNR", "dB", True, 0.0, 2),
     "novel_ssim": Figure("novel views, SSIM", "", True, 0.0, 3),
+    "novel_psnr_scaled_db": Figure("novel views, PSNR after best single scale", "dB", True, 0.0, 2),
     "albedo_error": Figure("albedo error, as given", "linear RGB", False, 1.0, 3),
     "albedo_error_scaled": Figure("albedo error, best single scale", "linear RGB", False, 1.0, 3),
     "relit_psnr_db": Figure("relit, PSNR", "dB", True, 0.0, 2),
+    "relit_psnr_scaled_db": Figure("relit, PSNR after best single scale", "dB", True, 0.0, 2),
     "seconds": Figure("run time", "s", False, None, 1),
     "peak_memory_mib": Figure("peak memory", "MiB", False, None, 0),
 }

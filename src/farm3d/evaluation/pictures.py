@@ -16,12 +16,12 @@ from scipy.ndimage import correlate1d
 from farm3d.core.color import srgb_from_linear
 from farm3d.core.errors import InputError
 from farm3d.core.shapes import Float, Tensor, checked
-from farm3d.evaluation.drawing import draw, normalised, orbit, plain_light, seen
+from farm3d.evaluation.drawing import GREY, draw, normalised, orbit, plain_light, seen
 from farm3d.evaluation.predictions import Prediction
 from farm3d.evaluation.truth import Truth
 from farm3d.structures import Light
 
-__all__ = ["Albedo", "NovelViews", "albedo_error", "novel_pictures", "novel_views", "psnr_db", "relit_psnr_db", "ssim", "union_box"]
+__all__ = ["Albedo", "NovelViews", "Relit", "albedo_error", "novel_pictures", "novel_views", "psnr_db", "relit", "ssim", "union_box"]
 
 BEST_PSNR_DB = 100.0  # equal pictures would have infinitely many
 _WINDOW, _SIGMA = 11, 1.5
@@ -29,10 +29,20 @@ _K1, _K2 = 0.01, 0.03
 
 
 class NovelViews(NamedTuple):
-    """PSNR (dB) and SSIM of each view, ``[B]``, in steps of 360 / B degrees; the first is the photograph's own side."""
+    """PSNR (dB) and SSIM of each view, ``[B]``, in steps of 360 / B degrees, the first the photograph's own side; and the PSNR after the
+    answer's colours were multiplied by one factor.
+    """
 
     psnr_db: list[float]
     ssim: list[float]
+    psnr_scaled_db: list[float]
+
+
+class Relit(NamedTuple):
+    """PSNR (dB) under each light, as given and after the answer's colours were multiplied by one factor."""
+
+    psnr_db: list[float]
+    psnr_scaled_db: list[float]
 
 
 class Albedo(NamedTuple):
@@ -112,18 +122,23 @@ def novel_pictures(
     return mine.rgb, mine.mask, true.rgb, true.mask
 
 
-def novel_views(prediction: Prediction, truth: Truth, *, views: int = 8, size_px: int = 256) -> NovelViews:
-    """Compare :func:`novel_pictures` after sRGB encoding, each within the box round both silhouettes."""
+def novel_views(prediction: Prediction, truth: Truth, *, views: int = 8, size_px: int = 256, scale: float = 1.0) -> NovelViews:
+    """Compare :func:`novel_pictures` after sRGB encoding, each within the box round both silhouettes.
+
+    ``scale`` is the factor on the answer's colours that the photograph's own view asks for (:class:`Albedo`): without it, the figures are
+    mostly about how bright an animal was taken to be, which one picture cannot tell.
+    """
     turns = [360 / views * index for index in range(views)]
     ours, our_masks, theirs, their_masks = novel_pictures(prediction, truth, turns_deg=turns, size_px=size_px)
-    ours, theirs = srgb_from_linear(ours), srgb_from_linear(theirs)
-    psnrs, ssims = [], []
+    ours, scaled, theirs = (srgb_from_linear(picture) for picture in (ours, _brightened(ours, our_masks, scale), theirs))
+    found = NovelViews([], [], [])
     for index in range(views):
         rows, columns = union_box(our_masks[index], their_masks[index])
-        pair = ours[index, rows, columns], theirs[index, rows, columns]
-        psnrs.append(psnr_db(*pair))
-        ssims.append(ssim(*pair))
-    return NovelViews(psnrs, ssims)
+        mine, brightened, true = (pictures[index, rows, columns] for pictures in (ours, scaled, theirs))
+        found.psnr_db.append(psnr_db(mine, true))
+        found.ssim.append(ssim(mine, true))
+        found.psnr_scaled_db.append(psnr_db(brightened, true))
+    return found
 
 
 def albedo_error(prediction: Prediction, truth: Truth) -> Albedo | None:
@@ -141,16 +156,28 @@ def albedo_error(prediction: Prediction, truth: Truth) -> Albedo | None:
     return Albedo(float((mine - true).abs().mean()), float((scale * mine - true).abs().mean()), scale)
 
 
-def relit_psnr_db(prediction: Prediction, truth: Truth) -> list[float]:
+def relit(prediction: Prediction, truth: Truth, *, scale: float = 1.0) -> Relit:
     """Compare both in the photograph's view under four new lights: from the left, the right, above and behind.
 
-    sRGB-encoded, over the pixels that either silhouette touches, each seen through its own camera.
+    sRGB-encoded, over the pixels that either silhouette touches, each seen through its own camera. ``scale`` as in :func:`novel_views`.
     """
     lights = [_light(direction, 0.2, 0.8) for direction in ((-0.9, 0.3, 0.3), (0.9, 0.3, 0.3), (0.0, 1.0, 0.1), (0.2, 0.6, -0.75))]
     ours, theirs = (_own_view(animal, truth, lights) for animal in (prediction, truth.animal))
     either = (ours.mask > 0) | (theirs.mask > 0)
-    mine, true = srgb_from_linear(ours.rgb), srgb_from_linear(theirs.rgb)
-    return [psnr_db(mine[i][either[i]][None], true[i][either[i]][None]) for i in range(len(lights)) if bool(either[i].any())]
+    pictures = (ours.rgb, _brightened(ours.rgb, ours.mask, scale), theirs.rgb)
+    mine, brightened, true = (srgb_from_linear(picture) for picture in pictures)
+    found = Relit([], [])
+    for index, pixels in enumerate(either):
+        if bool(pixels.any()):
+            found.psnr_db.append(psnr_db(mine[index][pixels][None], true[index][pixels][None]))
+            found.psnr_scaled_db.append(psnr_db(brightened[index][pixels][None], true[index][pixels][None]))
+    return found
+
+
+def _brightened(pictures: Float[Tensor, "B H W 3"], masks: Float[Tensor, "B H W"], scale: float) -> Float[Tensor, "B H W 3"]:
+    """Multiply what covers the background, linear colours, by a factor, and leave the background."""
+    behind = GREY * (1 - masks[..., None])
+    return pictures if scale == 1 else scale * (pictures - behind) + behind
 
 
 def _own_view(animal: Prediction, truth: Truth, lights: list[Light]):

@@ -15,7 +15,7 @@ from farm3d.evaluation.circumstances import circumstances
 from farm3d.evaluation.figures import FIGURES
 from farm3d.evaluation.keypoints import PAIRS, Annotation, Shadow, Transfer, shadow, transfer
 from farm3d.evaluation.parallel import ordered_map
-from farm3d.evaluation.pictures import albedo_error, novel_views, relit_psnr_db
+from farm3d.evaluation.pictures import Albedo, albedo_error, novel_views, relit
 from farm3d.evaluation.predictions import Prediction, ProductReader, read_prediction
 from farm3d.evaluation.report import Report, keypoint_facts
 from farm3d.evaluation.silhouette import boundary_f, iou, silhouette
@@ -24,7 +24,15 @@ from farm3d.evaluation.viewpoint import viewpoint_error
 
 __all__ = ["Judgement", "Settings", "evaluate", "evaluate_keypoints", "judge"]
 
-_PICTURES = {"novel_psnr_db", "novel_ssim", "albedo_error", "albedo_error_scaled", "relit_psnr_db"}
+_PICTURES = {
+    "novel_psnr_db",
+    "novel_ssim",
+    "novel_psnr_scaled_db",
+    "albedo_error",
+    "albedo_error_scaled",
+    "relit_psnr_db",
+    "relit_psnr_scaled_db",
+}
 
 
 @dataclass(frozen=True)
@@ -81,17 +89,19 @@ def judge(truth: Truth, prediction: Prediction, settings: Settings | None = None
     }
     details: dict[str, Any] = {}
     if settings.novel_views:
-        novel = novel_views(prediction, truth, views=settings.novel_views, size_px=settings.novel_px)
-        relit = relit_psnr_db(prediction, truth)
-        colour = albedo_error(prediction, truth)
+        colour = albedo_error(prediction, truth) or Albedo(1.0, 1.0, 1.0)  # no pixel in common: as bad as can be
+        novel = novel_views(prediction, truth, views=settings.novel_views, size_px=settings.novel_px, scale=colour.scale)
+        lit = relit(prediction, truth, scale=colour.scale)
         figures |= {
-            "novel_psnr_db": sum(novel.psnr_db) / len(novel.psnr_db),
-            "novel_ssim": sum(novel.ssim) / len(novel.ssim),
-            "albedo_error": colour.raw if colour else FIGURES["albedo_error"].worst,
-            "albedo_error_scaled": colour.scaled if colour else FIGURES["albedo_error_scaled"].worst,
-            "relit_psnr_db": sum(relit) / len(relit) if relit else FIGURES["relit_psnr_db"].worst,
+            "novel_psnr_db": _mean(novel.psnr_db),
+            "novel_ssim": _mean(novel.ssim),
+            "novel_psnr_scaled_db": _mean(novel.psnr_scaled_db),
+            "albedo_error": colour.raw,
+            "albedo_error_scaled": colour.scaled,
+            "relit_psnr_db": _mean(lit.psnr_db),
+            "relit_psnr_scaled_db": _mean(lit.psnr_scaled_db),
         }
-        details = {"novel": novel._asdict(), "relit_psnr_db": relit, "albedo_scale": colour.scale if colour else None}
+        details = {"novel": novel._asdict(), "relit": lit._asdict(), "albedo_scale": colour.scale}
     return Judgement({name: float(value) for name, value in figures.items() if value is not None}, details)
 
 
@@ -238,6 +248,10 @@ def _failed(truth: Truth, settings: Settings) -> Judgement:
         left_out |= _PICTURES
     worst = {name: figure.worst for name, figure in FIGURES.items() if name not in left_out}
     return Judgement({name: value for name, value in worst.items() if value is not None}, {})
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values) if values else 0.0
 
 
 def _number(flag: bool | None) -> float | None:
