@@ -26,6 +26,7 @@ from farm3d.core.color import srgb_from_linear
 from farm3d.core.random import numpy_generator
 from farm3d.core.shapes import Float, Tensor
 from farm3d.geometry.rotations import euler_to_matrix
+from farm3d.render.rasterize import rasterize
 from farm3d.render.renderer import render
 from farm3d.structures import Camera, Light, Skeleton
 
@@ -37,6 +38,9 @@ SPLITS: Mapping[str, tuple[int, int]] = {  # first individual and how many; no i
     "val": (800_000, 1_000),
     "test": (900_000, 1_000),
 }
+
+
+_VISIBILITY_PX = 256  # section 6.1 asks at this size which vertices are seen; smaller pictures are asked at a multiple of theirs
 
 
 @dataclass(frozen=True)
@@ -175,7 +179,7 @@ def draw(settings: Settings, number: int, *, rigs: Path) -> Sample:
             "angles_rad": _rounded(angles),
             "rms_left_m": round(left, 5),
         },
-        "keypoints": _keypoints(individual, posed, camera, depth, mask),
+        "keypoints": _keypoints(individual, posed, camera, mask),
         "truncated": cut > 0,
         "occluded": bool(hidden),
     }
@@ -267,33 +271,28 @@ def _occluded(rgb: Tensor, mask: Tensor, rng: np.random.Generator) -> tuple[Tens
     return torch.lerp(rgb, paint, cover[..., None]), mask * (1 - cover)
 
 
-def _keypoints(individual: Individual, posed: Tensor, camera: Camera, depth: Tensor, mask: Tensor) -> dict[str, Any]:
+def _keypoints(individual: Individual, posed: Tensor, camera: Camera, mask: Tensor) -> dict[str, Any]:
+    """Return the landmarks in 2D and 3D. One is visible where a face at its vertex owns a pixel (as in section 6.1) that nothing hides."""
     vertex = landmarks_of(individual.build)
     there = vertex >= 0
-    points = posed[vertex.clamp(min=0)]
-    at = camera.pixels(points)
+    at = camera.pixels(posed[vertex.clamp(min=0)])
     size = camera.width_px
     inside = ((at >= 0) & (at < size)).all(1)
     column, row = at.long().clamp(0, size - 1).unbind(1)
-    nearest = _nearest_depth(depth)[row, column]
-    away = -camera.to_camera(points)[:, 2]
-    reach = 0.02 * float((posed.amax(0) - posed.amin(0)).norm())
-    shown = functional.max_pool2d(mask[None, None], 3, 1, 1)[0, 0][row, column] > 0.3
-    visible = there & inside & shown & (away < nearest + reach)
+    unhidden = functional.max_pool2d(mask[None, None], 3, 1, 1)[0, 0][row, column] > 0.3
+    fine = size * max(1, -(-_VISIBILITY_PX // size))
+    fragments = rasterize(camera.clip(posed[None]), individual.faces, height_px=fine, width_px=fine)
+    owners = torch.unique(fragments.face_id[fragments.face_id >= 0]).long()
+    seen = torch.zeros(len(posed), dtype=torch.bool)
+    seen[individual.faces[owners].flatten()] = True
+    visible = there & inside & unhidden & seen[vertex.clamp(min=0)]
     return {
         "names": list(LANDMARKS),
         "xy": _rounded(at, 3),
-        "xyz": _rounded(points),
+        "xyz": _rounded(posed[vertex.clamp(min=0)]),
         "visible": [bool(v) for v in visible],
         "vertex": vertex.tolist(),
     }
-
-
-def _nearest_depth(depth: Tensor) -> Tensor:
-    """Depth of the animal at or beside each pixel (outline points fall just outside it); infinite far from it."""
-    filled = torch.where(depth > 0, depth, torch.inf)
-    around = -functional.max_pool2d(-filled[None, None], 3, 1, 1)[0, 0]
-    return torch.where(depth > 0, depth, around)
 
 
 def _camera_facts(camera: Camera) -> dict[str, Any]:
