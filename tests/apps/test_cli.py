@@ -182,6 +182,28 @@ def test_control_c_in_a_real_process(tmp_path: Path) -> None:
     assert process.returncode == 130 and complaint == "farm3d: interrupted\n"
 
 
+@pytest.mark.skipif(os.name != "posix", reason="no POSIX signals on this system")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_request_to_end_puts_temporary_files_away(name: str, tmp_path: Path) -> None:
+    program = (
+        "import sys, time; from pathlib import Path; from farm3d.apps import cli; from farm3d.core.files import whole_file\n"
+        f"def verb(options):\n    with whole_file(Path({str(tmp_path / 'x.glb')!r})): print('ready', flush=True); time.sleep(60)\n"
+        "cli._run = verb; sys.exit(cli.main(['doctor']))"
+    )
+    reset = f"import signal; signal.signal(signal.{name}, signal.SIG_DFL)\n"  # the tests may run under nohup
+    process = subprocess.Popen([sys.executable, "-c", reset + program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    process.send_signal(getattr(signal, name))
+    _, complaint = process.communicate(timeout=30)
+    assert process.returncode == 128 + getattr(signal, name) and complaint == f"farm3d: ended by {name}\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_empty_argument_is_not_the_current_folder(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["reconstruct", "", "--out", "out"]) == 2
+    assert "an empty argument" in told(capsys)
+
+
 def test_python_dash_m_is_the_command() -> None:
     done = run("--version")
     assert done.returncode == 0 and done.stdout.startswith("farm3d ") and done.stderr == ""

@@ -132,7 +132,7 @@ def test_bad_pictures_get_one_line_and_leave_nothing(what: str, small: Path, tmp
     assert len(error.splitlines()) == 1
     assert path.stem in error
     assert "Traceback" not in error
-    assert files_in(out) == set()
+    assert not out.exists()
 
 
 @pytest.mark.parametrize(
@@ -266,6 +266,16 @@ def test_photographs_and_masks_are_never_written_over(small: Path, tmp_path: Pat
     assert (tmp_path / "mare.png").read_bytes() == small.read_bytes()
 
 
+def test_a_file_of_the_users_is_never_written_over(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with Image.open(small) as picture:
+        picture.convert("RGB").save(tmp_path / "mare.jpg")
+    shutil.copy(small, tmp_path / "mare.png")  # another photograph of the same name, which nobody asked about
+    assert main(["reconstruct", str(tmp_path / "mare.jpg"), "--out", str(tmp_path), *QUICK]) == 2
+    assert "mare.png: exists and was not made by" in capsys.readouterr().err
+    assert files_in(tmp_path) == {"mare.jpg", "mare.png"}
+    assert (tmp_path / "mare.png").read_bytes() == small.read_bytes()
+
+
 def test_a_second_run_into_the_photographs_folder_knows_its_own_sheets(
     made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -283,6 +293,8 @@ def test_callback_of_the_python_door_can_stop(small: Path) -> None:
     reconstructor = Reconstructor.from_pretrained("horse")
     with pytest.raises(Cancelled):
         reconstructor(small, callback=lambda progress: progress.step < 3)
+    with pytest.raises(Cancelled):
+        reconstructor(small, callback=lambda progress: np.bool_(False))  # pyright: ignore[reportArgumentType]
 
 
 def test_the_python_door_refuses_what_is_no_picture_and_no_mask(small: Path) -> None:
@@ -295,7 +307,7 @@ def test_the_python_door_refuses_what_is_no_picture_and_no_mask(small: Path) -> 
     for image in (None, 3, pixels.tolist(), b"png"):
         with pytest.raises(Farm3DError, match="expected a path, a PIL picture or a NumPy array"):
             reconstructor(image)  # pyright: ignore[reportArgumentType]
-    for wrong in ({"refine_steps": 2.5}, {"refine_steps": "3"}, {"height_m": "2"}, {"texture_px": 128.5}):
+    for wrong in ({"refine_steps": 2.5}, {"refine_steps": "3"}, {"height_m": "2"}, {"texture_px": 128.5}, {"seed": 1.5}, {"seed": None}):
         with pytest.raises(Farm3DError, match="expected"):
             reconstructor(pixels, **wrong)  # pyright: ignore[reportArgumentType]
     masks = {
@@ -304,7 +316,8 @@ def test_the_python_door_refuses_what_is_no_picture_and_no_mask(small: Path) -> 
         "whole picture": np.ones(alpha.shape),
         "marks no animal": np.zeros(alpha.shape),
         "200 x 200": alpha[:99],
+        "array of numbers": [[1.0], [1.0, 0.0]],
     }
     for told, mask in masks.items():
         with pytest.raises(Farm3DError, match=told):
-            reconstructor(pixels[..., :3], mask=mask)
+            reconstructor(pixels[..., :3], mask=mask)  # pyright: ignore[reportArgumentType]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -152,3 +155,35 @@ def test_a_cut_off_file_through_the_command_line(glb: Path, tmp_path: Path, caps
     (tmp_path / "cut.glb").write_bytes(glb.read_bytes()[:-5])
     assert main(["render", str(tmp_path / "cut.glb"), "--out", str(tmp_path / "x.png")]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def with_floats(glb: Path, accessor_of: Callable[[dict], int], factor: float) -> bytes:
+    """Return the file with the numbers of one accessor multiplied."""
+    data = bytearray(glb.read_bytes())
+    length = struct.unpack_from("<I", data, 12)[0]
+    document = json.loads(data[20 : 20 + length])
+    view = document["bufferViews"][document["accessors"][accessor_of(document)]["bufferView"]]
+    start = 28 + length + view["byteOffset"]
+    numbers = np.frombuffer(bytes(data[start : start + view["byteLength"]]), "<f4")
+    data[start : start + view["byteLength"]] = (numbers * np.float32(factor)).tobytes()
+    return bytes(data)
+
+
+def test_a_clip_of_days_makes_no_film_of_days(glb: Path, tmp_path: Path) -> None:
+    def times(document: dict) -> int:
+        clip = next(clip for clip in document["animations"] if clip["name"] == "walk")
+        return clip["samplers"][0]["input"]
+
+    (tmp_path / "slow.glb").write_bytes(with_floats(glb, times, 1e6))
+    with pytest.raises(InputError, match=r"slow\.glb: clip 'walk' lasts .* too long for a film"):
+        render(RenderOptions(tmp_path / "slow.glb", tmp_path / "x.gif", clip="walk", size_px=16))
+    assert not (tmp_path / "x.gif").exists()
+
+
+@pytest.mark.parametrize("factor", [0.0, 1e38])
+def test_an_animal_without_a_size_is_no_picture(glb: Path, tmp_path: Path, factor: float) -> None:
+    data = with_floats(glb, lambda document: document["skins"][0]["inverseBindMatrices"], factor)
+    (tmp_path / "odd.glb").write_bytes(data)
+    with pytest.raises(InputError, match=r"odd\.glb: clip 'rest' puts the animal"):
+        render(RenderOptions(tmp_path / "odd.glb", tmp_path / "x.png", size_px=16))
+    assert not (tmp_path / "x.png").exists()

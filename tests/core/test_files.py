@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from farm3d.core.errors import OutputError
-from farm3d.core.files import sha256_of, whole_file, write_whole
+from farm3d.core.files import remove_leftovers, sha256_of, whole_file, write_whole
 
 
 def test_writes_bytes_and_text_and_makes_folders(tmp_path: Path) -> None:
@@ -109,3 +109,18 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
         path.touch()
     write_whole(tmp_path / "animal.glb", b"new")
     assert {path.name for path in tmp_path.iterdir()} == {"animal.glb", living.name, other.name}
+
+
+def test_leftovers_are_found_for_many_files_at_once_and_nothing_else_is_touched(tmp_path: Path) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    stems = ["a", "mare.2024", "a\nb", "馬" * 70]
+    left = [tmp_path / f".{stem.encode()[:60].decode('utf-8', 'ignore')}.{dead.pid}-x_1.part.glb" for stem in stems]
+    kept = [
+        tmp_path / name for name in (f".b.{dead.pid}-x.part.glb", f".a.{dead.pid}-x.part.png", ".a.part.glb", f"a.{dead.pid}-x.part.glb")
+    ]
+    for path in (*left, *kept):
+        path.touch()
+    remove_leftovers(tmp_path / f"{stem}.glb" for stem in stems)
+    assert set(tmp_path.iterdir()) == set(kept)
+    remove_leftovers([tmp_path / "nowhere" / "a.glb"])

@@ -69,6 +69,24 @@ def test_a_segmenter_or_transparency_that_marks_nothing_is_no_animal() -> None:
         find_mask(photo_of(alpha=np.zeros((HEIGHT, WIDTH))))
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        None,
+        torch.zeros(HEIGHT, WIDTH),
+        np.zeros((HEIGHT, WIDTH, 1), np.float32),
+        np.zeros((WIDTH, HEIGHT), np.float32),
+        np.full((HEIGHT, WIDTH), 255, np.uint8),
+        np.full((HEIGHT, WIDTH), np.nan, np.float32),
+        np.full((HEIGHT, WIDTH), 255.0, np.float32),
+    ],
+    ids=["nothing", "tensor", "three axes", "turned", "bytes", "nan", "beyond 1"],
+)
+def test_a_segmenters_answer_is_looked_at(answer: object) -> None:
+    with pytest.raises(InputError, match="segmenter: expected"):
+        find_mask(photo_of(), segmenter=lambda rgb: answer)  # pyright: ignore[reportArgumentType]
+
+
 def test_the_paper_rule_covers_a_quarter_with_the_animal_in_the_middle() -> None:
     solid = ellipse((62.3, 40.8), (24, 20), size=(WIDTH, HEIGHT))
     crop = make_crop(photo_of(), solid.astype(np.float32), enlarge=False)

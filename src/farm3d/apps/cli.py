@@ -1,6 +1,7 @@
 """The command ``farm3d``: reads the arguments, runs one verb, and turns every error into one line and an exit code.
 
-Exit codes: 0 done; 1 an error inside farm3d; 2 something the user can mend (bad arguments, bad input, missing part); 130 interrupted.
+Exit codes: 0 done; 1 an error inside farm3d; 2 something the user can mend (bad arguments, bad input, missing part); 130 interrupted;
+143 and 129 ended by SIGTERM and SIGHUP.
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ import contextlib
 import io
 import os
 import re
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
 import tyro
@@ -50,6 +53,9 @@ def parse(arguments: Sequence[str]) -> Any:
     Raises:
         SystemExit: after help (code 0) or a usage error (code 2, one or two lines on stderr), as argparse does.
     """
+    if "" in arguments:  # an empty path would mean the current folder
+        _complain("an empty argument", hint="is a variable of your shell not set?")
+        raise SystemExit(2)
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
@@ -80,13 +86,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if words == ["--version"]:
             print(f"farm3d {__version__}")
             return 0
-        code = _run(parse(words or ["--help"]))
+        options = parse(words or ["--help"])
+        with _polite_ends():
+            code = _run(options)
         try:
             sys.stdout.flush()
         except BrokenPipeError:  # what was to be done is done, and ``code`` says how
             _drop_stdout()
         return code
-    except SystemExit as stop:  # help and usage errors
+    except SystemExit as stop:  # help, usage errors and signals
         return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 2
     except Farm3DError as error:
         if debug:
@@ -112,6 +120,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
         kind = type(error).__name__
         _complain(f"internal error: {kind}: {error}", hint="please report it; --debug shows where it happened")
         return 1
+
+
+@contextlib.contextmanager
+def _polite_ends() -> Iterator[None]:
+    """Unwind at SIGTERM (a batch queue, a service manager) and SIGHUP (a closed terminal) as at Ctrl-C: temporary files go away."""
+    owner, before = os.getpid(), {}
+
+    def end(number: int, frame: object) -> None:
+        if os.getpid() != owner:  # a forked child, which has nothing of ours to put away
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is threading.main_thread():
+        for number in (getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP")):
+            if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # `nohup` has it ignored: so it stays
+                before[number] = signal.signal(number, end)
+    try:
+        yield
+    except SystemExit as stop:
+        if isinstance(stop.code, int) and stop.code - 128 in before:
+            _complain(f"ended by {signal.Signals(stop.code - 128).name}")
+        raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _mend_streams() -> None:

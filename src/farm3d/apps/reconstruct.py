@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from farm3d.apps.options import ReconstructOptions
 from farm3d.core.errors import Farm3DError, InputError, OutputError
-from farm3d.core.files import whole_file, write_whole
+from farm3d.core.files import remove_leftovers, whole_file, write_whole
 from farm3d.core.version import __version__
 
 if TYPE_CHECKING:
@@ -22,39 +22,52 @@ if TYPE_CHECKING:
 
 __all__ = ["reconstruct"]
 
-_REPORT = "report.json"
-_MAX_NAME_BYTES = 255  # of one file name on the usual file systems
 _MAX_THREADS = 1024
 
 
 def reconstruct(options: ReconstructOptions) -> int:
     """Reconstruct every photograph of ``options``; return 0, or 2 if one of them failed (the rest are finished all the same)."""
-    import torch
-
-    from farm3d.data.photo import shown_path
+    from farm3d.apps.products import finished, output_folder, products, refuse_bad_names, refuse_foreign, refuse_own_inputs, without_sheets
     from farm3d.data.preprocess import find_masks, list_photos
-    from farm3d.data.segment import OnnxSegmenter
-    from farm3d.model.reconstructor import Reconstructor, check_request
+    from farm3d.model.reconstructor import check_request
 
-    check_request(refine_steps=options.refine_steps, height_m=options.height_m, texture_px=options.texture_px)
-    photos = _without_sheets(list_photos(options.photos), options)
-    masks = find_masks(photos, options.mask)
-    _refuse_bad_names(photos, options)
-    _refuse_own_inputs(photos, masks, options)
-    _check_writable(options.out)
+    check_request(refine_steps=options.refine_steps, height_m=options.height_m, texture_px=options.texture_px, seed=options.seed)
     if options.threads is not None and not 1 <= options.threads <= _MAX_THREADS:
         raise InputError(f"--threads: expected 1 to {_MAX_THREADS}, got {options.threads}")
+    if options.turntable:
+        from farm3d.export.video import require_ffmpeg
+
+        require_ffmpeg()
+    photos = without_sheets(list_photos(options.photos), options)
+    masks = find_masks(photos, options.mask)
+    refuse_bad_names(photos, options)
+    refuse_own_inputs(photos, masks, options)
+    with output_folder(options.out):
+        remove_leftovers(path for photo in photos for path in products(photo, options))
+        waiting = [photo for photo in photos if options.overwrite or not finished(photo, options)]
+        refuse_foreign(waiting, options, report=len(photos) > 1)
+        if len(waiting) < len(photos):
+            _say(f"{len(photos) - len(waiting)} of {len(photos)} are finished already (--overwrite makes them anew)")
+        return _every(photos, waiting, masks, options) if waiting else 0
+
+
+def _every(photos: list[Path], waiting: list[Path], masks: dict[Path, Path | None], options: ReconstructOptions) -> int:
+    import torch
+
+    from farm3d.apps.products import REPORT, finished
+    from farm3d.data.photo import shown_path
+    from farm3d.data.segment import OnnxSegmenter
+    from farm3d.model.reconstructor import Reconstructor
+
     torch.set_num_threads(options.threads or os.cpu_count() or 1)
-    waiting = [photo for photo in photos if options.overwrite or not _finished(photo, options)]
-    if len(waiting) < len(photos):
-        _say(f"{len(photos) - len(waiting)} of {len(photos)} are finished already (--overwrite makes them anew)")
-    if not waiting:
-        return 0
     reconstructor = Reconstructor.from_pretrained(options.category)
     segmenter = OnnxSegmenter(options.segmenter, threads=options.threads)
     report: list[dict[str, Any]] = []
     for number, photo in enumerate(waiting, 1):
         label = shown_path(photo.name) if len(waiting) == 1 else f"{number}/{len(waiting)} {shown_path(photo.name)}"
+        if not options.overwrite and finished(photo, options):  # another process works on the same folder
+            _say(f"{label}: finished meanwhile")
+            continue
         started = time.perf_counter()
         try:
             result = _one(reconstructor, photo, masks[photo], segmenter, options, label)
@@ -84,15 +97,17 @@ def reconstruct(options: ReconstructOptions) -> int:
     if len(photos) > 1:
         told = {entry["photo"]: entry for entry in report}
         report = [told.get(photo.name) or _kept(photo, options) for photo in photos]
-        write_whole(options.out / _REPORT, json.dumps({"version": __version__, "photos": report}, indent=2, allow_nan=False) + "\n")
+        write_whole(options.out / REPORT, json.dumps({"version": __version__, "photos": report}, indent=2, allow_nan=False) + "\n")
     return 2 if any(entry["status"] == "failed" for entry in report) else 0
 
 
 def _kept(photo: Path, options: ReconstructOptions) -> dict[str, Any]:
     """Return the report's entry of a photograph that an earlier run finished."""
+    from farm3d.apps.products import product
+
     entry: dict[str, Any] = {"photo": photo.name, "status": "kept"}
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # a sidecar of another version, or edited since
-        facts = json.loads(_product(photo, ".json", options).read_text(encoding="utf-8"))
+        facts = json.loads(product(photo, ".json", options).read_text(encoding="utf-8"))
         entry |= {"iou": facts["iou"], "warnings": facts["warnings"]}
     return entry
 
@@ -106,6 +121,7 @@ def _one(
     label: str,
 ) -> Reconstruction:
     """One photograph to its files: the walk of docs/walkthrough.md."""
+    from farm3d.apps.products import product
     from farm3d.data.photo import load_photo
     from farm3d.export.glb import glb_bytes, sidecar_text
     from farm3d.export.sheet import contact_sheet, turntable_frames
@@ -133,91 +149,28 @@ def _one(
             "seed": options.seed,
             "warnings": list(result.warnings),
         }
-        products = {
+        contents = {
             ".json": sidecar_text(result.animal, extra=facts).encode(),
             ".png": contact_sheet(result, picture, clips=clips),
             ".glb": glb_bytes(result.animal, clips=clips, texture_px=options.texture_px, with_light=options.with_light),
         }
         # All are on the disk before one appears: when it is full the old set stays or none, and an interrupt hardly falls between two.
         # The first entered is the last to appear: where the sidecar stands, the other files stand too.
-        with contextlib.ExitStack() as parts:
-            for suffix, data in products.items():
-                part = parts.enter_context(whole_file(_product(photo, suffix, options)))
-                with part.open("wb") as file:
+        with contextlib.ExitStack() as stack:
+            film = [".mp4"] if options.turntable else []
+            parts = {
+                suffix: stack.enter_context(whole_file(product(photo, suffix, options))) for suffix in (".json", *film, ".png", ".glb")
+            }
+            for suffix, data in contents.items():
+                with parts[suffix].open("wb") as file:
                     file.write(data)
                     file.flush()
                     os.fsync(file.fileno())
             if options.turntable:
-                from farm3d.export.video import write_turntable
+                from farm3d.export.video import encode_film
 
-                write_turntable(turntable_frames(result.animal), _product(photo, ".mp4", options), fps=24)
+                encode_film(turntable_frames(result.animal), parts[".mp4"], fps=24)
     return result
-
-
-def _product(photo: Path, suffix: str, options: ReconstructOptions) -> Path:
-    """Return where a product of a photo goes. The suffix is appended: the stem may hold dots (``mare.2024.jpg``)."""
-    return options.out / f"{photo.stem}{suffix}"
-
-
-def _products(photo: Path, options: ReconstructOptions) -> list[Path]:
-    return [_product(photo, suffix, options) for suffix in (".glb", ".png", ".json", *([".mp4"] if options.turntable else []))]
-
-
-def _finished(photo: Path, options: ReconstructOptions) -> bool:
-    return all(os.path.isfile(path) for path in _products(photo, options))
-
-
-def _without_sheets(photos: list[Path], options: ReconstructOptions) -> list[Path]:
-    """Leave out contact sheets of an earlier run into the photographs' own folder: NAME.png beside NAME.glb, with a photo NAME.jpg."""
-    out = options.out.resolve()
-    others = {photo.stem for photo in photos if photo.suffix != ".png"}
-
-    def is_sheet(photo: Path) -> bool:
-        beside = photo.suffix == ".png" and photo.stem in others and photo.parent.resolve() == out
-        return beside and all(os.path.isfile(_product(photo, suffix, options)) for suffix in (".glb", ".json"))
-
-    return [photo for photo in photos if not is_sheet(photo)]
-
-
-def _refuse_bad_names(photos: list[Path], options: ReconstructOptions) -> None:
-    """Refuse photographs that would write the same files, the file of the run's report, or a name that no file can have."""
-    from farm3d.data.photo import shown_path
-
-    seen: dict[str, Path] = {}
-    for photo in photos:
-        shown = shown_path(photo)
-        if photo.stem in seen:
-            hint = "rename one, or use two --out folders"
-            raise InputError(f"{shown_path(seen[photo.stem])} and {shown} would write the same files", hint=hint)
-        seen[photo.stem] = photo
-        if len(photos) > 1 and photo.stem == Path(_REPORT).stem:
-            raise InputError(f"{shown} would write {_REPORT}, which lists what became of all photographs", hint="rename it")
-        if len(os.fsencode(f"{photo.stem}.json")) > _MAX_NAME_BYTES:
-            raise InputError(f"{shown}: its name is too long for NAME.json", hint=f"at most {_MAX_NAME_BYTES - 5} bytes before the suffix")
-
-
-def _refuse_own_inputs(photos: list[Path], masks: dict[Path, Path | None], options: ReconstructOptions) -> None:
-    """Refuse to write over a photograph or a mask, as NAME.png would in its own folder."""
-    from farm3d.data.photo import shown_path
-
-    out = options.out.resolve()
-    inputs = [*photos, *(mask for mask in masks.values() if mask is not None)]
-    given = {place: path for path in inputs for place in (path.resolve(), path.parent.resolve() / path.name)}
-    for photo in photos:
-        for product in _products(photo, options):
-            if out / product.name in given:
-                shown = shown_path(given[out / product.name])
-                raise InputError(f"{shown} would be written over by the result of that name", hint="choose another --out folder")
-
-
-def _check_writable(folder: Path) -> None:
-    """Make the output folder now, so that a wrong one is said before any work is done."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot make this folder: {error.strerror or error}", hint="choose another --out folder") from error
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise OutputError(f"{folder}: no permission to write here", hint="choose another --out folder")
 
 
 def _say(line: str) -> None:
@@ -227,6 +180,7 @@ def _say(line: str) -> None:
 
 
 def _summary(report: list[dict[str, Any]], photos: list[Path], options: ReconstructOptions) -> None:
+    from farm3d.apps.products import REPORT, products
     from farm3d.data.photo import shown_path
 
     done = [entry for entry in report if entry["status"] == "done"]
@@ -234,10 +188,10 @@ def _summary(report: list[dict[str, Any]], photos: list[Path], options: Reconstr
     peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
     if len(photos) == 1 and done:
         names = ("model:        ", "contact sheet:", "camera, pose: ", "turntable:    ")
-        for name, path in zip(names, _products(photos[0], options), strict=False):
+        for name, path in zip(names, products(photos[0], options), strict=False):
             _say(f"{name} {shown_path(path)}")
     elif len(photos) > 1:
-        _say(f"{len(done)} done, {failed} failed; files and {_REPORT} are in {shown_path(options.out)}")
+        _say(f"{len(done)} done, {failed} failed; files and {REPORT} are in {shown_path(options.out)}")
     _say(f"peak memory {peak_gb:.1f} GiB")
 
 

@@ -24,6 +24,7 @@ _VIEWS = {"front": (0, 0), "left": (90, 0), "side": (90, 0), "right": (-90, 0), 
 _FILMS = (".mp4", ".gif", ".webp")
 _FPS = 25
 _TURN_S = 4.0
+_LONGEST_FILM_S = 120.0
 _FOV_DEG = 25.0
 _EVEN_LIGHT = ((0.35, 0.75, 0.55), 0.75, 0.45)  # over the viewer's right shoulder
 
@@ -55,7 +56,11 @@ def render(options: RenderOptions) -> int:
     light, paper = _light(options.light), _colour(options.background)
     model = read_glb(options.file)
     duration_s = 0.0 if options.clip == "rest" else model.clip(options.clip).duration_s
+    if film and moving and duration_s > _LONGEST_FILM_S:
+        raise InputError(f"{options.file}: clip {options.clip!r} lasts {duration_s:g} s, too long for a film", hint="give --time")
     stage = _Stage(model, light=light, size_px=options.size_px, clip=options.clip, times_s=[duration_s * i / 12 for i in range(13)])
+    if not 0 < stage.radius < math.inf:
+        raise InputError(f"{options.file}: clip {options.clip!r} puts the animal into one point or beyond all bounds")
     if not film:
         write_whole(options.out, _png(stage.draw(options.time or 0.0, view, paper), transparent=paper is None))
     else:

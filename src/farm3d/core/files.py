@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from farm3d.core.errors import OutputError
 
-__all__ = ["cache_folder", "sha256_of", "whole_file", "write_whole"]
+__all__ = ["cache_folder", "remove_leftovers", "sha256_of", "whole_file", "write_whole"]
+
+_TEMPORARY = re.compile(r"(?P<start>\..*\.)(?P<process>[0-9]+)-\w+\.part(?P<suffix>.*)", re.DOTALL)
 
 
 def cache_folder() -> Path:
@@ -35,7 +38,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(path)
+        remove_leftovers([path])
         handle, name = tempfile.mkstemp(prefix=f"{_start(path)}{os.getpid()}-", suffix=f".part{path.suffix}", dir=path.parent)
         os.close(handle)
     except OSError as error:
@@ -62,19 +65,20 @@ def _start(path: Path) -> str:
     return f".{os.fsencode(path.stem)[:60].decode('utf-8', 'ignore')}."
 
 
-def _remove_leftovers(path: Path) -> None:
-    """Unlink temporary files for ``path`` whose process, named in them, no longer runs."""
-    start, end = _start(path), f".part{path.suffix}"
-    try:
-        entries = list(path.parent.iterdir())
-    except PermissionError:  # a folder may be open for writing and closed for reading
-        return
-    for entry in entries:
-        if not (entry.name.startswith(start) and entry.name.endswith(end)):
+def remove_leftovers(paths: Iterable[Path]) -> None:
+    """Unlink the temporary files of :func:`whole_file` for ``paths`` whose process, named in them, was killed and no longer runs."""
+    starts: dict[Path, set[tuple[str, str]]] = {}
+    for path in paths:
+        starts.setdefault(path.parent, set()).add((_start(path), path.suffix))
+    for folder, wanted in starts.items():
+        try:
+            entries = list(folder.iterdir())
+        except (PermissionError, FileNotFoundError):  # a folder may be open for writing and closed for reading
             continue
-        owner = entry.name[len(start) :].split("-")[0]
-        if owner.isdigit() and not _runs(int(owner)):
-            entry.unlink(missing_ok=True)
+        for entry in entries:
+            parts = _TEMPORARY.fullmatch(entry.name)
+            if parts and (parts["start"], parts["suffix"]) in wanted and not _runs(int(parts["process"])):
+                entry.unlink(missing_ok=True)
 
 
 def _runs(process: int) -> bool:

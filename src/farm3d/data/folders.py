@@ -61,7 +61,7 @@ def find_masks(photos: Sequence[Path], mask: Path | str | None) -> dict[Path, Pa
         by_stem[picture.stem] = picture
     pairs: dict[Path, Path | None] = {}
     for photo in photos:
-        elsewhere = photo.parent.resolve() != mask.resolve()
+        elsewhere = os.path.realpath(photo.parent) != os.path.realpath(mask)  # Path.resolve raises on a link that leads to itself
         pairs[photo] = by_stem.get(f"{photo.stem}_mask") or (by_stem.get(photo.stem) if elsewhere else None)
     if photos and not any(pairs.values()):
         raise InputError(

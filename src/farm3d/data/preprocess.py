@@ -42,7 +42,8 @@ def find_mask(photo: Photo, mask_path: Path | None = None, *, segmenter: Segment
     Transparency counts as a mask when :func:`farm3d.data.photo.alpha_is_mask` says so.
 
     Raises:
-        InputError: the mask file cannot be used (see :func:`read_mask`), or there is neither mask, transparency nor segmenter.
+        InputError: the mask file cannot be used (see :func:`read_mask`), there is neither mask, transparency nor segmenter, or the
+            segmenter's answer is no coverage.
         NoAnimalError: the mask is black, or the segmenter finds nothing.
         MissingPartError: passed on from the segmenter (onnxruntime or the model file is missing).
     """
@@ -57,7 +58,7 @@ def find_mask(photo: Photo, mask_path: Path | None = None, *, segmenter: Segment
         coverage, source = photo.alpha, "alpha"
         empty = NoAnimalError(f"{where}: the whole picture is transparent", hint="give a picture without transparency, or --mask FILE")
     elif segmenter is not None:
-        coverage, source = segmenter(photo.rgb), "segmenter"
+        coverage, source = _segmented(photo, segmenter), "segmenter"
         empty = NoAnimalError(f"{where}: no animal found", hint="if there is one, mark it yourself with --mask FILE")
     else:
         raise InputError(f"{where}: no mask, no transparency and no segmenter", hint="give --mask FILE")
@@ -66,6 +67,18 @@ def find_mask(photo: Photo, mask_path: Path | None = None, *, segmenter: Segment
         raise empty
     coverage, notes = found
     return Silhouette(coverage, source, notes)
+
+
+def _segmented(photo: Photo, segmenter: Segmenter) -> np.ndarray:
+    """Return a segmenter's answer after a look at it: anyone may bring one."""
+    answer = segmenter(photo.rgb)
+    height, width = photo.rgb.shape[:2]
+    if not isinstance(answer, np.ndarray) or answer.shape != (height, width) or answer.dtype.kind not in "bf":
+        got = f"{answer.dtype} {list(answer.shape)}" if isinstance(answer, np.ndarray) else type(answer).__name__
+        raise InputError(f"segmenter: expected an array of floats in [0, 1], [{height}, {width}] as the picture, got {got}")
+    if not (np.isfinite(answer).all() and answer.min() >= 0 and answer.max() <= 1):
+        raise InputError("segmenter: expected coverage in [0, 1], got values beyond it")
+    return answer.astype(np.float32, copy=False)
 
 
 def make_crop(

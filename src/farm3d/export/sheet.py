@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
 from farm3d.core.color import srgb_from_linear
 from farm3d.core.shapes import Float, Tensor
+from farm3d.core.version import __version__
 from farm3d.motion.animate import posed_vertices
 from farm3d.motion.clips import Clip, input_pose_clip, make_clips
 from farm3d.render.renderer import Texture, render
@@ -168,5 +170,7 @@ def _page(panels: list[tuple[str, np.ndarray]]) -> bytes:
         draw.text((x + 4, y + 2), name, fill=_INK, font=font)
         page.paste(Image.fromarray(picture), (x, y + caption))
     buffer = io.BytesIO()
-    page.save(buffer, "PNG", compress_level=6)
+    ours = PngInfo()  # by which a later run knows that it may replace the file
+    ours.add_text("Software", f"farm3d {__version__}")
+    page.save(buffer, "PNG", compress_level=6, pnginfo=ours)
     return buffer.getvalue()

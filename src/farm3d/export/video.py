@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -14,9 +15,10 @@ from farm3d.core.errors import InputError, MissingPartError, OutputError
 from farm3d.core.files import whole_file
 from farm3d.core.shapes import Tensor
 
-__all__ = ["VIDEO_SUFFIXES", "write_turntable"]
+__all__ = ["VIDEO_SUFFIXES", "encode_film", "require_ffmpeg", "write_turntable"]
 
 VIDEO_SUFFIXES = (".mp4", ".gif", ".webp")
+_OURS = ("-metadata", "comment=made by farm3d")  # by which a later run knows that it may replace the film
 
 
 def write_turntable(frames: Iterable[np.ndarray | Tensor], path: Path, *, fps: float = 25.0) -> None:
@@ -42,19 +44,34 @@ def write_turntable(frames: Iterable[np.ndarray | Tensor], path: Path, *, fps: f
     if not 0 < fps <= 240:
         raise InputError(f"{fps:g} frames a second: expected more than 0, at most 240")
     if kind == ".mp4":
-        _require_ffmpeg()
+        require_ffmpeg()
     pictures = _checked(frames, path)
     first = next(pictures, None)
     if first is None:
         raise InputError(f"{path}: a film needs at least one frame")
     with whole_file(path) as part:
-        if kind == ".mp4":
-            _write_mp4(first, pictures, part, fps)
-        else:
-            _write_animation(first, pictures, part, fps)
+        encode_film(itertools.chain([first], pictures), part, fps=fps)
 
 
-def _require_ffmpeg() -> None:
+def encode_film(frames: Iterable[np.ndarray | Tensor], part: Path, *, fps: float) -> None:
+    """Write pictures as :func:`write_turntable` does into a file that the caller keeps out of sight until it is whole.
+
+    Raises:
+        InputError: no frames, or frames of different sizes.
+        OutputError: the file cannot be written.
+    """
+    pictures = _checked(frames, part)
+    first = next(pictures, None)
+    if first is None:
+        raise InputError(f"{part}: a film needs at least one frame")
+    if part.suffix.lower() == ".mp4":
+        _write_mp4(first, pictures, part, fps)
+    else:
+        _write_animation(first, pictures, part, fps)
+
+
+def require_ffmpeg() -> None:
+    """Raise MissingPartError, with what to install, where no MP4 film can be written."""
     try:
         import imageio_ffmpeg
 
@@ -94,7 +111,7 @@ def _write_mp4(first: np.ndarray, rest: Iterator[np.ndarray], part: Path, fps: f
         pix_fmt_out="yuv420p",
         macro_block_size=1,
         quality=None,  # pyright: ignore[reportArgumentType] -- None leaves it to -crf
-        output_params=["-crf", "18", "-preset", "medium", "-movflags", "+faststart", "-fflags", "+bitexact", "-map_metadata", "-1"],
+        output_params=["-crf", "18", "-preset", "medium", "-movflags", "+faststart", "-fflags", "+bitexact", "-map_metadata", "-1", *_OURS],
         ffmpeg_log_level="quiet",  # its own lines would stand beside our one
     )
     try:

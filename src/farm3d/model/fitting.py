@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from farm3d.core.errors import Cancelled
@@ -249,7 +250,8 @@ def _refine(
         optimizer.step()
         if callback is not None:
             best = terms.iou[terms.fit.argmin()].item()
-            if callback(Progress(stage.name, progress[0] + step + 1, progress[1], best)) is False:
+            answer = callback(Progress(stage.name, progress[0] + step + 1, progress[1], best))
+            if isinstance(answer, (bool, np.bool_)) and not answer:
                 raise Cancelled(f"stopped in stage '{stage.name}' at step {progress[0] + step + 1} of {progress[1]}")
     with torch.no_grad():
         posed = pose(prior, parameters, size_px=target.size_px, sagittal=stage.sagittal)

@@ -120,7 +120,7 @@ class Reconstructor:
             NoAnimalError: there is no silhouette, or nothing in it that looks like an animal.
             Cancelled: the callback returned False.
         """
-        check_request(refine_steps=refine_steps, height_m=height_m, texture_px=texture_px)
+        check_request(refine_steps=refine_steps, height_m=height_m, texture_px=texture_px, seed=seed)
         clock = _Clock()
         photo = _as_photo(image)
         silhouette = _silhouette(photo, mask, segmenter)
@@ -188,7 +188,7 @@ class Reconstructor:
         return animal, look.seen
 
 
-def check_request(*, refine_steps: int | None, height_m: float | None, texture_px: int) -> None:
+def check_request(*, refine_steps: int | None, height_m: float | None, texture_px: int, seed: int) -> None:
     """Check the numbers that :class:`Reconstructor` takes.
 
     Raises:
@@ -200,6 +200,8 @@ def check_request(*, refine_steps: int | None, height_m: float | None, texture_p
         raise InputError(f"height: expected 0.01 to 100 metres, got {height_m}")
     if not (isinstance(texture_px, Integral) and 64 <= texture_px <= 8192):
         raise InputError(f"texture side: expected 64 to 8192 pixels, got {texture_px}")
+    if not isinstance(seed, Integral):
+        raise InputError(f"seed: expected a whole number, got {seed!r}")
 
 
 def photo_camera(camera: Camera, crop: Crop) -> Camera:
@@ -247,7 +249,10 @@ def _silhouette(photo: Photo, mask: Path | str | np.ndarray | None, segmenter: S
     if mask is None or isinstance(mask, (str, Path)):
         return find_mask(photo, None if mask is None else Path(mask), segmenter=segmenter or OnnxSegmenter())
     width, height = photo.size_px
-    mask = np.asarray(mask)  # lists and PIL pictures too
+    try:
+        mask = np.asarray(mask)  # lists and PIL pictures too
+    except (ValueError, TypeError, RuntimeError) as error:  # rows of unequal length; a tensor that wants gradients
+        raise InputError(f"mask: expected a file, or an array of numbers or booleans: {str(error).splitlines()[0]}") from error
     if mask.dtype.kind not in "buif":
         raise InputError(f"mask: expected a file, or an array of numbers or booleans, got {mask.dtype}")
     if mask.shape != (height, width):

@@ -1,0 +1,128 @@
+"""The files that `farm3d reconstruct` writes for a photograph: their names, whose they are, and which must not be touched."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from farm3d.apps.options import ReconstructOptions
+from farm3d.core.errors import InputError, OutputError
+from farm3d.data.photo import shown_path
+
+__all__ = [
+    "REPORT",
+    "finished",
+    "output_folder",
+    "product",
+    "products",
+    "refuse_bad_names",
+    "refuse_foreign",
+    "refuse_own_inputs",
+    "without_sheets",
+]
+
+REPORT = "report.json"
+_MAX_NAME_BYTES = 255  # of one file name on the usual file systems
+# What the first bytes of a file of ours hold, by suffix.
+_MARKS = {".glb": b'"generator":"farm3d', ".png": b"Software\0farm3d", ".json": b'"T_camera_world"', ".mp4": b"farm3d"}
+_HEAD_BYTES = 1 << 20
+
+
+def product(photo: Path, suffix: str, options: ReconstructOptions) -> Path:
+    """Return where a product of a photo goes. The suffix is appended: the stem may hold dots (``mare.2024.jpg``)."""
+    return options.out / f"{photo.stem}{suffix}"
+
+
+def products(photo: Path, options: ReconstructOptions) -> list[Path]:
+    """Return where all products of a photo go."""
+    return [product(photo, suffix, options) for suffix in (".glb", ".png", ".json", *([".mp4"] if options.turntable else []))]
+
+
+def finished(photo: Path, options: ReconstructOptions) -> bool:
+    """Whether every product of a photo is there."""
+    return all(os.path.isfile(path) for path in products(photo, options))
+
+
+def without_sheets(photos: list[Path], options: ReconstructOptions) -> list[Path]:
+    """Leave out contact sheets of an earlier run into the photographs' own folder: NAME.png of ours, with a photo NAME.jpg."""
+    out = os.path.realpath(options.out)
+    others = {photo.stem for photo in photos if photo.suffix != ".png"}
+
+    def is_sheet(photo: Path) -> bool:
+        if photo.suffix != ".png" or photo.stem not in others or os.path.realpath(photo.parent) != out:
+            return False
+        # Sheets had no mark at first: then the files beside it tell.
+        return _is_ours(photo) or all(_is_ours(product(photo, suffix, options)) for suffix in (".glb", ".json"))
+
+    return [photo for photo in photos if not is_sheet(photo)]
+
+
+def refuse_bad_names(photos: list[Path], options: ReconstructOptions) -> None:
+    """Refuse photographs that would write the same files, the file of the run's report, or a name that no file can have."""
+    seen: dict[str, Path] = {}
+    for photo in photos:
+        shown = shown_path(photo)
+        if photo.stem in seen:
+            hint = "rename one, or use two --out folders"
+            raise InputError(f"{shown_path(seen[photo.stem])} and {shown} would write the same files", hint=hint)
+        seen[photo.stem] = photo
+        if len(photos) > 1 and photo.stem == Path(REPORT).stem:
+            raise InputError(f"{shown} would write {REPORT}, which lists what became of all photographs", hint="rename it")
+        if len(os.fsencode(f"{photo.stem}.json")) > _MAX_NAME_BYTES:
+            raise InputError(f"{shown}: its name is too long for NAME.json", hint=f"at most {_MAX_NAME_BYTES - 5} bytes before the suffix")
+
+
+def refuse_own_inputs(photos: list[Path], masks: dict[Path, Path | None], options: ReconstructOptions) -> None:
+    """Refuse to write over a photograph or a mask, as NAME.png would in its own folder."""
+    out = os.path.realpath(options.out)  # Path.resolve raises on a link that leads to itself
+    inputs = [*photos, *(mask for mask in masks.values() if mask is not None)]
+    places = ((os.path.realpath(path), os.path.join(os.path.realpath(path.parent), path.name), path) for path in inputs)
+    given = {place: path for real, named, path in places for place in (real, named)}
+    for photo in photos:
+        for path in products(photo, options):
+            if os.path.join(out, path.name) in given:
+                shown = shown_path(given[os.path.join(out, path.name)])
+                raise InputError(f"{shown} would be written over by the result of that name", hint="choose another --out folder")
+
+
+def refuse_foreign(waiting: list[Path], options: ReconstructOptions, *, report: bool) -> None:
+    """Refuse to write over a file that farm3d did not make (unless ``--overwrite``), and where a folder has a product's name."""
+    paths = [path for photo in waiting for path in products(photo, options)]
+    for path in [*paths, *([options.out / REPORT] if report else [])]:
+        if os.path.isdir(path):
+            raise OutputError(f"{shown_path(path)}: a folder stands where this file is to go", hint="choose another --out folder")
+        if not options.overwrite and os.path.lexists(path) and not _is_ours(path):
+            hint = "choose another --out folder, or let --overwrite replace it"
+            raise OutputError(f"{shown_path(path)}: exists and was not made by `farm3d reconstruct`", hint=hint)
+
+
+def _is_ours(path: Path) -> bool:
+    if not os.path.isfile(path):  # to open a pipe could take for ever
+        return False
+    try:
+        with open(path, "rb") as file:
+            head = file.read(_HEAD_BYTES)
+    except OSError:
+        return False
+    return (b'"photos"' if path.name == REPORT else _MARKS[path.suffix]) in head
+
+
+@contextlib.contextmanager
+def output_folder(folder: Path) -> Iterator[None]:
+    """Make the output folder now, so that a wrong one is said before any work is done; take it away again if nothing came of it."""
+    made = [parent for parent in (folder, *folder.parents) if not os.path.lexists(parent)]
+    try:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            hint = "choose another --out folder"
+            raise OutputError(f"{shown_path(folder)}: cannot make this folder: {error.strerror or error}", hint=hint) from error
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise OutputError(f"{shown_path(folder)}: no permission to write here", hint="choose another --out folder")
+        yield
+    finally:
+        for parent in made:
+            with contextlib.suppress(OSError):  # it is not empty, or was never made
+                parent.rmdir()
