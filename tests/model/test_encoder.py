@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.testing.tiny_models import tiny_vit
 
-from farm3d.core.errors import ModelError
+from farm3d.core.errors import InputError, ModelError
 from farm3d.core.random import torch_generator
-from farm3d.model.encoder import NO_ANIMAL_BELOW, QUADRUPED_CLASSES, Encoder, EncoderConfig, _SameConv, project
+from farm3d.model.encoder import NO_ANIMAL_BELOW, QUADRUPED_CLASSES, Encoder, EncoderConfig, _SameConv, load_encoder, project
 from farm3d.model.folder import load_model_folder, save_model_folder, weights_folder
+from farm3d.model.vit import VitEncoder, VitOptions
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +126,20 @@ def test_weights_of_other_names_or_shapes_are_refused(tmp_path: Path) -> None:
     save_model_folder(tmp_path / "shape", config, tensors={**tensors, "stem.bias": torch.zeros(7)}, card="")
     with pytest.raises(ModelError, match=r"'stem\.bias' has shape \[7\], expected \[32\]"):
         Encoder.from_pretrained(tmp_path / "shape")
+
+
+def test_one_door_for_every_backbone(tmp_path: Path, encoder: Encoder) -> None:
+    picture = smooth_picture("a", size=64)
+    torch.testing.assert_close(load_encoder().features(picture), encoder.features(picture))
+    assert isinstance(load_encoder(weights_folder("efficientnet_lite0")), Encoder)
+    with pytest.raises(InputError, match="no such folder"):
+        load_encoder(tmp_path / "nothing")
+    pytest.importorskip("transformers", reason="transformers is not installed: pip install 'farm3d[diffusion]'")
+    transformer = load_encoder(tiny_vit(tmp_path / "vit"), options=VitOptions(size_px=64))
+    assert isinstance(transformer, VitEncoder)
+    assert transformer.features(picture).shape == (1, transformer.channels, 8, 8)
+    with pytest.raises(InputError, match="options of vision transformers"):
+        load_encoder(options=VitOptions())
 
 
 @pytest.mark.gpu

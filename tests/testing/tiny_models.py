@@ -49,14 +49,12 @@ def tiny_stable_diffusion(folder: Path, *, seed: int = 0, scheduler: str = "DDIM
             attention_head_dim=8,
             norm_num_groups=8,
         )
-        vae = AutoencoderKL(
-            block_out_channels=(16, 32),
-            down_block_types=("DownEncoderBlock2D",) * 2,
-            up_block_types=("UpDecoderBlock2D",) * 2,
-            latent_channels=4,
-            norm_num_groups=8,
-            sample_size=16,
-        )
+        blocks: dict[str, Any] = {
+            "block_out_channels": (16, 32),
+            "down_block_types": ("DownEncoderBlock2D",) * 2,
+            "up_block_types": ("UpDecoderBlock2D",) * 2,
+        }
+        vae = AutoencoderKL(**blocks, latent_channels=4, norm_num_groups=8, sample_size=16)
         text_encoder = CLIPTextModel(
             CLIPTextConfig(
                 vocab_size=vocabulary,
@@ -101,7 +99,7 @@ def tiny_vit(folder: Path, *, seed: int = 0, kind: str = "vit") -> Path:
     """Write a vision transformer with 2 layers, 4 heads and 32 channels for pictures of 32 px in patches of 8."""
     import transformers
 
-    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "image_size": 32, "patch_size": 8}
+    sizes: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "image_size": 32, "patch_size": 8}
     with seeded(seed), quiet():
         if kind == "vit":
             model = transformers.ViTModel(transformers.ViTConfig(**sizes, intermediate_size=64), add_pooling_layer=False)

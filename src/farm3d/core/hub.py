@@ -130,7 +130,7 @@ def weight_files(folder: Path, *, stem: str, variant: str | None = None) -> list
             f"{folder}: only pickled weights ({pickled[0]}), which can run code when opened and are never read",
             hint="give the model as safetensors",
         )
-    raise ModelError(f"{whole}: missing", hint=_REFETCH)
+    raise ModelError(f"{whole}: missing, and only safetensors are read", hint=_REFETCH)
 
 
 def digest_of(folder: Path, files: Iterable[Path]) -> str:

@@ -73,7 +73,14 @@ def pipeline_class(folder: Path) -> str:
 def hub_files(variant: str | None = None) -> list[str]:
     """Return patterns of what is worth fetching of a hub model: the parts in one variant, not the single-file checkpoints beside them."""
     weights = [f"*/{_wanted('diffusion_pytorch_model', variant)}", f"text_encoder/{_wanted('model', variant)}"]
-    return [INDEX, "*/*.json", "*/merges.txt", *(f"{start}{end}" for start in weights for end in (".safetensors", "-*-of-*.safetensors"))]
+    return [
+        INDEX,
+        "manifest.json",
+        "README.md",
+        "*/*.json",
+        "*/merges.txt",
+        *(f"{start}{end}" for start in weights for end in (".safetensors", "-*-of-*.safetensors")),
+    ]
 
 
 def check_parts(folder: Path) -> dict[str, dict[str, Any]]:

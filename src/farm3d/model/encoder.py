@@ -2,7 +2,8 @@
 
 The network is written from the architecture facts (inverted bottlenecks, no squeeze-and-excitation, ReLU6, fixed stem and head) with
 batch normalisation folded into the convolutions, since its weights never change here. It takes the place of the DINO features of
-section 1.3, which cannot be shipped; another backbone fits in by offering the same ``features`` (:class:`ImageEncoder`).
+section 1.3, which cannot be shipped; another backbone fits in by offering the same ``features`` (:class:`ImageEncoder`), such as a vision
+transformer of the user's (:mod:`farm3d.model.vit`). :func:`load_encoder` opens either.
 """
 
 from __future__ import annotations
@@ -10,16 +11,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import nn
 from torch.nn import functional
 
+from farm3d.core.errors import InputError
 from farm3d.core.shapes import Float, Tensor, checked
 from farm3d.model.folder import expect_tensors, load_model_folder, weights_folder
 
-__all__ = ["NO_ANIMAL_BELOW", "QUADRUPED_CLASSES", "Encoder", "EncoderConfig", "ImageEncoder", "project"]
+if TYPE_CHECKING:
+    from farm3d.model.vit import VitOptions
+
+__all__ = ["NO_ANIMAL_BELOW", "QUADRUPED_CLASSES", "Encoder", "EncoderConfig", "ImageEncoder", "load_encoder", "project"]
 
 # (channels out, blocks, kernel, stride of the first, expansion) of the seven stages; stem 32 and head 1280 are the same in every Lite net.
 _STAGES = ((16, 1, 3, 1, 1), (24, 2, 3, 2, 6), (40, 2, 5, 2, 6), (80, 3, 3, 2, 6), (112, 3, 5, 1, 6), (192, 4, 5, 2, 6), (320, 1, 3, 1, 6))
@@ -171,6 +176,36 @@ class Encoder(nn.Module):
         for i, block in enumerate(self.blocks[: last + 1]):
             x = block(x)
             yield i, x
+
+
+def load_encoder(
+    source: Path | str | None = None,
+    *,
+    options: VitOptions | None = None,
+    device: torch.device | str = "cpu",
+    revision: str | None = None,
+    local_files_only: bool = False,
+) -> ImageEncoder:
+    """Open a feature backbone: the shipped EfficientNet-Lite0, one of our model folders, or a vision transformer.
+
+    Args:
+        source: None for the shipped one; a folder; or a hub id such as ``facebook/dino-vits8``.
+        options: how a vision transformer looks at the picture.
+        device: where it runs.
+        revision, local_files_only: of a hub id, as in :func:`farm3d.core.hub.resolve_model`.
+
+    Raises:
+        InputError: no such folder or hub id, or options that the backbone does not have.
+        ModelError: damaged, pickled, incomplete or of a kind that we do not know.
+        MissingPartError: transformers is not installed, or the model is not here and cannot be fetched.
+    """
+    if source is None or (Path(source) / "manifest.json").is_file():
+        if options is not None:
+            raise InputError("size, stride and facet are options of vision transformers, and this backbone is an EfficientNet-Lite0")
+        return Encoder.from_pretrained(source, device=device)
+    from farm3d.model.vit import VitEncoder
+
+    return VitEncoder.from_pretrained(source, options=options, device=device, revision=revision, local_files_only=local_files_only)
 
 
 @checked
