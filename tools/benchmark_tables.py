@@ -1,0 +1,81 @@
+"""Print the barn's part of docs/benchmark.md from reports of `farm3d evaluate barn` and `farm3d evaluate shape`.
+
+    python tools/benchmark_tables.py REPORTS
+
+where REPORTS holds METHOD_CATEGORY/report.json and shape_METHOD_CATEGORY.json. Each cell is the mean with its 95 % bootstrap interval.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+METHODS = {"truth": "the truth", "mean": "mean shape, true camera", "fit": "`reconstruct`'s fit"}
+CATEGORIES = ("horse", "cow", "sheep")
+ROWS = (
+    ("iou", "silhouette IoU ↑", "{:.3f}", 1.0),
+    ("boundary_f", "boundary F ↑", "{:.3f}", 1.0),
+    ("rotation_error_deg", "rotation error, degrees ↓", "{:.1f}", 1.0),
+    ("azimuth_error_deg", "azimuth error, degrees ↓", "{:.1f}", 1.0),
+    ("elevation_error_deg", "elevation error, degrees ↓", "{:.1f}", 1.0),
+    ("front_back_flip", "front/back flips, % ↓", "{:.1f}", 100.0),
+    ("left_right_flip", "left/right flips, % ↓", "{:.1f}", 100.0),
+    ("pck", "keypoint transfer, PCK@0.1 ↑", "{:.1f}", 100.0),
+    ("novel_psnr_db", "novel views, PSNR in dB ↑", "{:.1f}", 1.0),
+    ("novel_psnr_scaled_db", "the same after one best scale of colours ↑", "{:.1f}", 1.0),
+    ("novel_ssim", "novel views, SSIM ↑", "{:.3f}", 1.0),
+    ("albedo_error", "albedo error, linear RGB ↓", "{:.3f}", 1.0),
+    ("albedo_error_scaled", "the same after one best scale ↓", "{:.3f}", 1.0),
+    ("relit_psnr_db", "relit, PSNR in dB ↑", "{:.1f}", 1.0),
+    ("seconds", "seconds a picture, one thread, two processes ↓", "{:.1f}", 1.0),
+    ("peak_memory_mib", "peak memory, MiB ↓", "{:.0f}", 1.0),
+)
+
+
+def cell(report: dict, name: str, form: str, factor: float) -> str:
+    """Return mean and interval, or a dash where a method has no such figure."""
+    if name == "pck":
+        points = report.get("keypoints") or {}
+        return _told(points.get("pck"), points.get("low"), points.get("high"), form, factor)
+    figure = report["summary"].get(name)
+    return "–" if figure is None else _told(figure["mean"], figure["low"], figure["high"], form, factor)
+
+
+def _told(mean: float | None, low: float | None, high: float | None, form: str, factor: float) -> str:
+    if mean is None or low is None or high is None:
+        return "–"
+    middle, least, most = (form.format(value * factor) for value in (mean, low, high))
+    return middle if least == middle == most else f"**{middle}** {least} – {most}"
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("reports", type=Path)
+    folder = parser.parse_args().reports
+    for category in CATEGORIES:
+        reports = {method: json.loads((folder / f"{method}_{category}" / "report.json").read_text()) for method in METHODS}
+        print(f"\n#### {category.capitalize()}, {reports['fit']['pictures']} pictures\n")
+        print("| figure | " + " | ".join(METHODS.values()) + " |\n|---|" + "---|" * len(METHODS))
+        for name, title, form, factor in ROWS:
+            cells = [cell(report, name, form, factor) for report in reports.values()]
+            if any(text != "–" for text in cells):
+                print(f"| {title} | " + " | ".join(cells) + " |")
+        shapes = {method: folder / f"shape_{method}_{category}.json" for method in METHODS}
+        if all(path.is_file() for path in shapes.values()):
+            found = {method: json.loads(path.read_text()) for method, path in shapes.items()}
+            count = len(found["fit"]["pairs"])
+            for name, title, form in (
+                ("bidirectional_m", "Animodel Chamfer, bidirectional, cm ↓", "{:.2f}"),
+                ("bidirectional_scaled", "the same in the unit cube, × 100 ↓", "{:.2f}"),
+            ):
+                cells = [
+                    _told(summary[name]["mean"], summary[name]["low"], summary[name]["high"], form, 100.0)
+                    for summary in (one["summary"] for one in found.values())
+                ]
+                print(f"| {title} (first {count}) | " + " | ".join(cells) + " |")
+
+
+if __name__ == "__main__":
+    main()
