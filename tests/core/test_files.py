@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from farm3d.core.errors import OutputError
-from farm3d.core.files import remove_leftovers, sha256_of, whole_file, write_whole
+from farm3d.core.files import cache_folder, remove_leftovers, sha256_of, user_path, whole_file, write_whole
 
 
 def test_writes_bytes_and_text_and_makes_folders(tmp_path: Path) -> None:
@@ -91,6 +91,16 @@ def test_the_usual_permissions(tmp_path: Path) -> None:
     finally:
         os.umask(before)
     assert (tmp_path / "x").stat().st_mode & 0o777 == 0o640
+
+
+def test_a_user_whom_the_system_does_not_know_has_the_root_for_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HOME", "FARM3D_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # what it does where neither HOME nor the list of users knows more
+    assert cache_folder() == Path("/.cache/farm3d")
+    assert user_path(Path("~", ".u2net")) == Path("/.u2net")
+    monkeypatch.setenv("FARM3D_HOME", "/models")
+    assert cache_folder() == Path("/models")
 
 
 def test_sha256(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from farm3d.core.errors import OutputError
 
-__all__ = ["cache_folder", "remove_leftovers", "sha256_of", "whole_file", "write_whole"]
+__all__ = ["cache_folder", "remove_leftovers", "sha256_of", "user_path", "whole_file", "write_whole"]
 
 _TEMPORARY = re.compile(r"(?P<start>\..*\.)(?P<process>[0-9]+)-\w+\.part(?P<suffix>.*)", re.DOTALL)
 
@@ -21,8 +21,16 @@ def cache_folder() -> Path:
     """Return where downloads live: ``$FARM3D_HOME``, else ``farm3d`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
     home = os.environ.get("FARM3D_HOME")
     if home:
-        return Path(home).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "farm3d"
+        return user_path(home)
+    return user_path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "farm3d"
+
+
+def user_path(path: Path | str) -> Path:
+    """Return a path with its ``~`` filled in; the home of a user whom the system does not know (``docker run -u 12345``) is the root."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # neither HOME nor an entry in the list of users
+        return Path(os.sep, *Path(path).parts[1:])
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from farm3d.core.errors import InputError, MissingPartError, ModelError
+from farm3d.core.files import user_path
 from farm3d.data.fetch import SEGMENTERS, check_segmenter, models_folder
 from farm3d.data.photo import shown_path
 
@@ -99,7 +100,7 @@ def installed_segmenters() -> list[InstalledSegmenter]:
     ours = models_folder()
     medium, small = SEGMENTERS["medium"].file_name, SEGMENTERS["small"].file_name
     other = sorted(path.name for path in _files(ours) if path.suffix == ".onnx" and path.name not in (medium, small))
-    rembg = Path(os.environ.get("U2NET_HOME") or Path(os.environ.get("XDG_DATA_HOME") or "~", ".u2net")).expanduser()
+    rembg = user_path(os.environ.get("U2NET_HOME") or Path(os.environ.get("XDG_DATA_HOME") or "~", ".u2net"))
     places = [(ours, name, "farm3d") for name in (medium, *other)] + [(rembg, name, "rembg") for name in _REMBG_FILES]
     places.append((ours, small, "farm3d"))  # 8-bit weights: median outline agreement on 11 photographs 0.86 against 0.93
     found = []
