@@ -156,11 +156,11 @@ def _noise(place: Float[Tensor, "V 3"], rng: np.random.Generator, cells: int) ->
 
 def _cells(place: Float[Tensor, "V 3"], rng: np.random.Generator, cells: int) -> Float[Tensor, " V"]:
     """Distance to the nearest of many scattered points, in cells: small inside spots."""
-    from scipy.spatial import cKDTree
+    from scipy.spatial import KDTree
 
     low, high = place.amin(0).numpy(), place.amax(0).numpy()
     count = int(np.prod((high - low) * cells)) + 1
     points = low + rng.uniform(size=(count, 3)) * (high - low)
-    near, which = cKDTree(points).query(place.numpy())
+    near, which = KDTree(points).query(place.numpy())
     size = np.exp(rng.normal(0, 0.25, count))[which]
     return torch.from_numpy((near * cells / size).astype(np.float32))

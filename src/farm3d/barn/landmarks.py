@@ -18,7 +18,7 @@ from farm3d.structures import Skeleton
 __all__ = ["LANDMARKS", "angles_between", "landmarks_of", "matrix_to_euler", "skeleton_of"]
 
 CANONICAL_LENGTH = 4.2  # of an animal in the frame the bone finder expects
-LANDMARKS = (
+LANDMARKS: tuple[str, ...] = (
     "nose",
     "chin",
     "eye_L",
