@@ -13,13 +13,12 @@ from tests.testing.tiny_models import DDPM_TABLE, read_json, tiny_stable_diffusi
 from farm3d.diffusion.prior import load_prior
 from farm3d.diffusion.stable_diffusion import StableDiffusionPrior
 
-pytest.importorskip("diffusers", reason="diffusers is not installed: pip install 'farm3d[diffusion]'")
-pytest.importorskip("transformers", reason="transformers is not installed: pip install 'farm3d[diffusion]'")
-
 
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that no test may change."""
+    pytest.importorskip("diffusers", reason="diffusers is not installed: pip install 'farm3d[diffusion]'")
+    pytest.importorskip("transformers", reason="transformers is not installed: pip install 'farm3d[diffusion]'")
     return tiny_stable_diffusion(tmp_path_factory.mktemp("tiny") / "tiny-stable-diffusion")
 
 

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
-from farm3d.core.errors import MissingPartError
+from farm3d.core.errors import MissingPartError, ModelError
 from farm3d.diffusion.loading import require_libraries
 from farm3d.diffusion.prior import load_prior
 
 
-def test_the_installed_libraries_will_do() -> None:
+def test_the_installed_libraries_will_do(tiny_folder: Path) -> None:
     require_libraries("diffusers", "transformers")
 
 
@@ -46,7 +47,14 @@ def test_loading_is_silent_and_leaves_the_libraries_as_loud_as_before(tiny_folde
     assert [(logging.get_verbosity(), logging.is_progress_bar_enabled()) for logging in (of_diffusers, of_transformers)] == before
 
 
-def test_loading_draws_nothing_from_torchs_own_stream(tiny_folder: Path) -> None:
+def test_loading_draws_nothing_from_torchs_own_stream(copy_of_tiny: Path) -> None:
+    """Not even when transformers fills in what is missing, which is then refused."""
     before = torch.get_rng_state()
-    load_prior(tiny_folder)
+    load_prior(copy_of_tiny)
+    assert torch.equal(torch.get_rng_state(), before)
+    path = copy_of_tiny / "text_encoder" / "model.safetensors"
+    tensors = load_file(path)
+    save_file({name: value for name, value in tensors.items() if "k_proj" not in name}, path, metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"4 tensors of a CLIPTextModel are missing"):
+        load_prior(copy_of_tiny)
     assert torch.equal(torch.get_rng_state(), before)

@@ -140,6 +140,12 @@ def test_variants_are_other_files_of_the_same_parts(copy_of_tiny: Path) -> None:
         load_prior(copy_of_tiny)
 
 
+def test_our_own_model_has_no_variants(tmp_path: Path) -> None:
+    write_json(tmp_path / INDEX, {"_class_name": "Farm3DEmbeddedPipeline"})
+    with pytest.raises(ModelError, match="has no variants, but 'fp16' was asked for"):
+        load_prior(tmp_path, variant="fp16")
+
+
 @pytest.mark.parametrize(
     "source, kind, message",
     [

@@ -13,6 +13,7 @@ from farm3d.core.random import torch_generator
 from farm3d.diffusion.layout import SCHEDULERS
 from farm3d.diffusion.schedulers import build_scheduler, fresh_scheduler, noise_levels
 
+pytest.importorskip("diffusers", reason="diffusers is not installed: pip install 'farm3d[diffusion]'")
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of diffusers with NumPy 2
 
 # These write a noised latent as z + sigma * noise, whose size grows, and scale it before the network sees it.

@@ -49,7 +49,7 @@ def load_network(kind: Any, folder: Path, *, device: torch.device, **keywords: A
         ModelError: damaged, incomplete or ill-shaped weights, values that are not finite, a config that the class does not take.
     """
     try:
-        with _quietly(), torch.random.fork_rng(devices=[]):  # some weights are drawn at random before they are read
+        with _quietly(), torch.random.fork_rng(devices=[]):  # what is missing is drawn at random, before we can refuse it
             network, report = kind.from_pretrained(
                 str(folder), use_safetensors=True, local_files_only=True, output_loading_info=True, **keywords
             )
