@@ -22,7 +22,7 @@ import tyro
 from farm3d.apps.barn_options import BarnCheckOptions, BarnLookOptions, BarnMakeOptions, BarnVerbs
 from farm3d.apps.evaluate_options import EvaluateOptions
 from farm3d.apps.options import DoctorOptions, ModelsFetchOptions, ModelsListOptions, ModelsOptions, ReconstructOptions, RenderOptions
-from farm3d.apps.prior_options import PriorTrainOptions, PriorVerbs
+from farm3d.apps.prior_options import PriorLookOptions, PriorTrainOptions, PriorVerbs
 from farm3d.core.errors import Farm3DError
 from farm3d.core.version import __version__
 
@@ -211,6 +211,10 @@ def _run(options: Any) -> int:
             from farm3d.apps.prior import train_prior
 
             return train_prior(options)
+        case PriorLookOptions():
+            from farm3d.apps.prior import look_at_prior
+
+            return look_at_prior(options)
         case DoctorOptions():
             from farm3d.apps.doctor import doctor
 

@@ -1,0 +1,165 @@
+"""``farm3d prior``: train the embedded text-to-image model, look at what it draws."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from farm3d.apps.prior_options import PriorLookOptions, PriorTrainOptions
+from farm3d.core.errors import InputError
+
+if TYPE_CHECKING:
+    from farm3d.training.prior.trainer import Progress
+
+__all__ = ["look_at_prior", "train_prior"]
+
+_USUAL_HOURS = 2.5
+_TELL_EVERY_S = 30.0
+
+
+def train_prior(options: PriorTrainOptions) -> int:
+    """Train, or go on training; return 0, or 128 + the signal that stopped it after a checkpoint.
+
+    Raises:
+        Farm3DError: data that cannot be used, a state folder of another training, no diffusers, a full disk, a loss that is not finite.
+    """
+    import torch
+
+    from farm3d.core.claims import claimed
+    from farm3d.diffusion.embedded.config import PRESETS
+    from farm3d.diffusion.loading import require_libraries
+    from farm3d.training.prior.card import model_card
+    from farm3d.training.prior.picture_cache import open_pictures
+    from farm3d.training.prior.schedule import Budget
+    from farm3d.training.prior.settings import Settings, quicker_dtype
+    from farm3d.training.prior.sheets import draw_sheet, grid_prompts
+    from farm3d.training.prior.trainer import Trainer
+    from farm3d.training.prior.validation import prior_of
+
+    require_libraries("diffusers")  # draws the sample grids; better said now than after a quarter of an hour
+    hours = _USUAL_HOURS if options.hours is None and options.samples is None else options.hours
+    budget = Budget(hours, options.samples)
+    if options.threads is not None and options.threads < 1:
+        raise InputError(f"--threads {options.threads}: expected at least 1")
+    _require_model_folder(options.out)
+    with claimed(options.state / ".training.lock") as claim:
+        if claim is None:
+            raise InputError(f"{options.state}: another training is at work in this folder", hint="wait for it, or choose another --state")
+        if options.resume == "never" and any((options.state / "checkpoints").glob("step-*")):
+            raise InputError(f"{options.state}: holds a training, and --resume is never", hint="choose another --state folder")
+        if options.threads is not None:
+            torch.set_num_threads(options.threads)
+        size_px = PRESETS[options.size].latents.size_px
+        pictures = open_pictures(options.data, options.state / "pictures", size_px=size_px, on_progress=_tell_reading())
+        dtype = quicker_dtype() if options.dtype == "auto" else {"bfloat16": torch.bfloat16, "float32": torch.float32}[options.dtype]
+        settings = Settings(
+            options.size,
+            budget,
+            seed=options.seed,
+            dtype=dtype,
+            workers=min(torch.get_num_threads(), 2),
+            checkpoint_minutes=options.checkpoint_minutes,
+            grid_minutes=options.grid_minutes,
+        )
+        with _signals() as received:
+            trainer = Trainer(settings, pictures, options.state, should_stop=received, report=_tell_progress(), warn=_warn)
+            print(
+                f"{len(pictures)} pictures of {', '.join(pictures.species)}; {budget.words()}; {trainer.steps} steps done", file=sys.stderr
+            )
+            if not trainer.run():
+                _warn(f"stopped after {trainer.steps} steps; the same command goes on from there")
+                return 128 + (received() or signal.SIGTERM)
+        prior = prior_of(trainer.parts)
+        draw_sheet(prior, options.state / "samples" / "final.png", rows=[grid_prompts(name) for name in pictures.species])
+        prior.save_pretrained(options.out, card=model_card(trainer, command=_command(options)))
+    figures = ", ".join(f"{name} {value:.3f}" for name, value in trainer.figures.items())
+    print(f"{options.out}: {trainer.hours:.2f} hours, {trainer.shown} pictures shown; {figures}")
+    return 0
+
+
+def look_at_prior(options: PriorLookOptions) -> int:
+    """Draw the sheet; return 0.
+
+    Raises:
+        Farm3DError: a model that cannot be opened, a prompt that is too long, a picture that cannot be written.
+    """
+    from farm3d.diffusion.prior import load_prior
+    from farm3d.training.prior.sheets import draw_sheet, grid_prompts
+
+    if not (options.species or options.prompts):
+        raise InputError("nothing to draw", hint="give --species or --prompts")
+    rows = [[prompt] * 8 for prompt in options.prompts] or [grid_prompts(name) for name in options.species]
+    prior = load_prior(options.model)
+    draw_sheet(prior, options.out, rows=rows, first_seed=options.seed, guidance=options.guidance, steps=options.steps)
+    print(options.out)
+    return 0
+
+
+def _require_model_folder(path: Path) -> None:
+    from farm3d.core.sealed import MANIFEST
+
+    if path.exists() and not (path / MANIFEST).is_file():
+        raise InputError(f"{path}: exists and is not a model folder", hint="choose another --out folder")
+
+
+def _command(options: PriorTrainOptions) -> str:
+    """Say what was asked, without the places of this machine."""
+    budget = f"--samples {options.samples}" if options.samples is not None else f"--hours {options.hours or _USUAL_HOURS:g}"
+    data = " ".join(shlex.quote(path.name) for path in options.data)
+    return f"farm3d prior train --data {data} --out OUT --state STATE {budget} --size {options.size} --seed {options.seed}"
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[Callable[[], int]]:
+    """Yield a function that says which of SIGINT and SIGTERM came, or 0. The second Ctrl-C ends the program at once."""
+    came: list[int] = []
+
+    def note(number: int, _frame: object) -> None:
+        if came:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        came.append(number)
+        _warn("stopping after this step")
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: came[0] if came else 0
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _tell_reading() -> Callable[[int, int], None]:
+    told = [time.monotonic()]
+
+    def tell(done: int, total: int) -> None:
+        if time.monotonic() - told[0] > _TELL_EVERY_S or done == total:
+            told[0] = time.monotonic()
+            print(f"reading pictures: {done} of {total}", file=sys.stderr, flush=True)
+
+    return tell
+
+
+def _tell_progress() -> Callable[[Progress], None]:
+    """Return what prints a line now and then: phase, share done, pace, loss and the time left in the phase."""
+    told = [0.0]
+
+    def tell(progress: Progress) -> None:
+        if time.monotonic() - told[0] < _TELL_EVERY_S and progress.done < 1:
+            return
+        told[0] = time.monotonic()
+        left = "" if progress.left_s is None else f", {max(progress.left_s, 0) / 60:.1f} min left in this phase"
+        pace = f"{progress.pictures_per_s:.1f} pictures a second"
+        print(f"{progress.phase}: {100 * progress.done:.1f} %, loss {progress.loss:.4f}, {pace}{left}", file=sys.stderr, flush=True)
+
+    return tell
+
+
+def _warn(line: str) -> None:
+    print(f"farm3d: {line}", file=sys.stderr, flush=True)

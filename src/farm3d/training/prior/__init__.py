@@ -1,0 +1,1 @@
+"""Training the embedded text-to-image prior on the barn's pictures and words."""

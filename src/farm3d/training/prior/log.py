@@ -1,0 +1,71 @@
+"""The training log: one JSON object a line, and TensorBoard's events where its package is installed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from farm3d.core.errors import InputError, OutputError
+from farm3d.core.files import write_whole
+
+__all__ = ["TrainingLog"]
+
+
+class TrainingLog:
+    """Appends to ``log.jsonl`` in a folder, each line at once.
+
+    Args:
+        folder: of the training.
+        step: steps taken so far; lines of later steps, written by a run that was killed, are dropped: they will come again.
+
+    Raises:
+        InputError: what is there is no log of ours.
+        OutputError: the folder cannot be written.
+    """
+
+    def __init__(self, folder: Path, *, step: int) -> None:
+        self._path = folder / "log.jsonl"
+        kept: list[str] = []
+        if self._path.exists():
+            for number, line in enumerate(self._path.read_text(encoding="utf-8").splitlines(), start=1):
+                try:
+                    if json.loads(line)["step"] <= step:
+                        kept.append(line)
+                except (ValueError, KeyError, TypeError) as error:
+                    if line and number == 1:
+                        raise InputError(f"{self._path}: not a training log", hint="choose another --state folder") from error
+                    break  # a line cut short by a kill; what follows it comes again
+        write_whole(self._path, "".join(f"{line}\n" for line in kept))
+        self._board = _tensorboard(folder / "tensorboard", step)
+
+    def write(self, step: int, values: Mapping[str, Any]) -> None:
+        """Append a line.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        try:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"step": step, **values}, allow_nan=False) + "\n")
+        except OSError as error:
+            raise OutputError(f"{self._path}: cannot write: {error.strerror or error}", hint="free some space") from error
+        if self._board is not None:
+            phase = values.get("phase", "training")
+            for name, value in values.items():
+                if isinstance(value, int | float):
+                    self._board.add_scalar(f"{phase}/{name}", value, step)
+
+    def close(self) -> None:
+        """Write what is left."""
+        if self._board is not None:
+            self._board.close()
+
+
+def _tensorboard(folder: Path, step: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:  # an extra: the lines above say the same
+        return None
+    return SummaryWriter(str(folder), purge_step=step + 1)
