@@ -18,8 +18,8 @@ _CELL_PX = 4
 class PictureDecoder(nn.Module):
     """The linear decoding, then a residual from a small convolutional network that looks at its result in cells of 4 x 4 pixels.
 
-    It is trained on latents with noise, so that it mends what a sampler leaves: tiles of a slightly wrong tone. Without normalisation, which
-    would take the tone away. At the start the residual is zero.
+    It is trained on latents with noise, so that it mends what a sampler leaves: tiles of a slightly wrong tone. Without normalisation,
+    which would take the tone away. At the start the residual is zero.
     """
 
     def __init__(self, config: LatentConfig) -> None:
