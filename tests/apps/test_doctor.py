@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -92,10 +93,11 @@ def test_licences_are_judged(licence: str, permissive: bool) -> None:
     assert all(doctor_module._PERMISSIVE.match(part) for part in _licence_parts(licence)) == permissive
 
 
-def test_every_runtime_library_is_permissive(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_runtime_library_is_permissive_but_two_under_the_mpl(capsys: pytest.CaptureFixture[str]) -> None:
     if len(_runtime_distributions()) < 10:
         pytest.skip("farm3d is not installed as a package here: its requirements are unknown")
     assert doctor(DoctorOptions(licenses=True)) == 0
     report = capsys.readouterr().out
-    assert "all permissive" in report, report
+    doubtful = re.findall(r"LOOK\s+(\S+)", report)
+    assert set(doubtful) <= {"certifi", "tqdm"}, report  # what diffusers needs of them is file by file, and only with that extra
     assert "torch" in report and "tyro" in report and "pytest" not in report
