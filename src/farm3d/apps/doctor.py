@@ -29,7 +29,8 @@ _EXTRAS = {
     "diffusion": (("diffusers", "transformers"), "Stable Diffusion; DINO as a feature backbone"),
 }
 _PERMISSIVE = re.compile(
-    r"^(0BSD|MIT(-0|-CMU)?|ISC|BSD(-[23]-Clause)?|Apache-2\.0|PSF-2\.0|Python-2\.0(\.1)?|Zlib|HPND|CC0-1\.0|Unlicense|BSL-1\.0|NCSA|CNRI-Python)$",
+    r"^(0BSD|MIT(-0|-CMU)?|ISC|BSD(-[23]-Clause)?|Apache-2\.0|PSF-2\.0|Python-2\.0(\.1)?|CNRI-Python|Zlib|HPND|CC0-1\.0|Unlicense"
+    r"|BSL-1\.0|NCSA)$",
     re.I,
 )
 # What the metadata does not say.
