@@ -46,14 +46,14 @@ def test_narrow_modules_are_rounded_copies_and_small_steps_are_not_lost() -> Non
     modules = two_modules()
     flat = FlatWeights(modules, dtypes={"network": torch.bfloat16})
     weight = next(modules["network"].parameters())
-    before, master = weight.detach().clone(), flat.master.detach().clone()
+    before, master = weight.detach().clone(), flat.master.clone()
     assert weight.dtype == torch.bfloat16
     for step in range(3):
         flat.clear_gradient()
         loss_of(modules, torch.randn(4, 5, generator=torch.Generator().manual_seed(step)), torch.bfloat16).backward()
         flat.step(rate=1e-6, norm=flat.gather_gradient(), clip=1.0)
     assert torch.equal(weight, before)  # too small a step for bfloat16 …
-    moved = (flat.master.detach() - master).abs()
+    moved = (flat.master - master).abs()
     assert 0.5e-6 < float(moved.max()) < 4e-6  # … which the master remembers
     assert next(modules["text"].parameters()).dtype == torch.float32
 
@@ -77,10 +77,23 @@ def test_state_goes_on_exactly() -> None:
     assert all(torch.equal(runs[0][name], runs[1][name]) for name in runs[0])
 
 
+def test_a_module_may_learn_slower() -> None:
+    moved = []
+    for rates in ({}, {"text": 0.1}):
+        modules = two_modules()
+        flat = FlatWeights(modules, rates=rates, decay=0.0)
+        before = {name: next(module.parameters()).detach().clone() for name, module in modules.items()}
+        loss_of(modules, torch.randn(8, 5, generator=torch.Generator().manual_seed(0))).backward()
+        flat.step(rate=0.01, norm=flat.gather_gradient(), clip=1.0)
+        moved.append({name: float((next(module.parameters()) - before[name]).detach().abs().max()) for name, module in modules.items()})
+    assert moved[1]["text"] == pytest.approx(0.1 * moved[0]["text"], rel=1e-3)
+    assert moved[1]["network"] == pytest.approx(moved[0]["network"], rel=1e-3)
+
+
 def test_the_average_can_be_looked_at_and_kept() -> None:
     modules = two_modules()
     flat = FlatWeights(modules, dtypes={"network": torch.bfloat16})
-    trained = flat.master.detach().clone()
+    trained = flat.master.clone()
     flat.average.mul_(0.5)
     weight = next(modules["text"].parameters())
     shown = weight.detach().clone()

@@ -17,7 +17,7 @@ from farm3d.training.prior.words import GROUNDS, SCENES, mirrored, said
 
 __all__ = ["Batch", "Batches", "on_ground"]
 
-_ON_GROUND = 0.3  # share of pictures whose animal is put on a ground of one colour, as renders are
+_ON_GROUND = 0.45  # share of pictures whose animal is put on a ground of one colour, as renders are
 
 
 @dataclass(frozen=True, eq=False)

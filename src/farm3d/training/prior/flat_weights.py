@@ -45,6 +45,7 @@ class FlatWeights:
     Args:
         modules: by name; their parameters are float32 and will be views of vectors from now on.
         dtypes: of what each module computes in; float32 if not named.
+        rates: by what the learning rate of a module is multiplied; 1 if not named.
         betas, decay: of AdamW.
     """
 
@@ -53,6 +54,7 @@ class FlatWeights:
         modules: Mapping[str, nn.Module],
         *,
         dtypes: Mapping[str, torch.dtype] | None = None,
+        rates: Mapping[str, float] | None = None,
         betas: tuple[float, float] = (0.9, 0.98),
         decay: float = 0.01,
     ) -> None:
@@ -65,7 +67,7 @@ class FlatWeights:
                 self._places.append(_Place(f"{module_name}/{name}", parameter, size, size + parameter.numel()))
                 size += -(-parameter.numel() // _ALIGNED) * _ALIGNED
             spans[module_name] = (begin, size)
-        self.master = nn.Parameter(torch.zeros(size), requires_grad=False)
+        self.master = torch.zeros(size)
         self._gradient = torch.zeros(size)
         self._narrow: list[_Narrow] = []
         for place in self._places:
@@ -73,7 +75,7 @@ class FlatWeights:
         for module_name in sorted(modules):
             begin, end = spans[module_name]
             dtype = (dtypes or {}).get(module_name, torch.float32)
-            weights, gradients = self.master.detach()[begin:end], self._gradient[begin:end]
+            weights, gradients = self.master[begin:end], self._gradient[begin:end]
             if dtype != torch.float32:
                 weights, gradients = weights.to(dtype), gradients.to(dtype)
                 self._narrow.append(_Narrow(begin, end, weights, gradients))
@@ -83,13 +85,19 @@ class FlatWeights:
                     place.parameter.grad = None
                     place.parameter.data = weights[inside].view(place.parameter.shape)
                     place.parameter.grad = gradients[inside].view(place.parameter.shape)
-        self.average = self.master.detach().clone()
-        self._optimizer = torch.optim.AdamW([self.master], lr=0.0, betas=betas, weight_decay=decay, fused=True)
-        self.master.grad = self._gradient
-        self._optimizer.state[self.master] = {
-            "step": torch.tensor(0.0),
-            **{name: torch.zeros(size) for name in _MOMENTS},
-        }
+        self.average = self.master.clone()
+        self._moments = {name: torch.zeros(size) for name in _MOMENTS}
+        self._stretches: list[nn.Parameter] = []
+        self._rates = [(rates or {}).get(name, 1.0) for name in sorted(modules)]
+        for begin, end in (spans[name] for name in sorted(modules)):
+            stretch = nn.Parameter(self.master[begin:end], requires_grad=False)
+            stretch.grad = self._gradient[begin:end]
+            self._stretches.append(stretch)
+        groups = [{"params": [stretch]} for stretch in self._stretches]
+        self._optimizer = torch.optim.AdamW(groups, lr=0.0, betas=betas, weight_decay=decay, fused=True)
+        for stretch, (begin, end) in zip(self._stretches, (spans[name] for name in sorted(modules)), strict=True):
+            moments = {name: vector[begin:end] for name, vector in self._moments.items()}
+            self._optimizer.state[stretch] = {"step": torch.tensor(0.0), **moments}
 
     def clear_gradient(self) -> None:
         """Set every gradient to zero, in place."""
@@ -114,24 +122,25 @@ class FlatWeights:
         """Take one step of AdamW with the gathered gradient, scaled down to the norm ``clip`` where it is above."""
         if float(norm) > clip:
             self._gradient.mul_(clip / float(norm))
-        self._optimizer.param_groups[0]["lr"] = rate
+        for group, factor in zip(self._optimizer.param_groups, self._rates, strict=True):
+            group["lr"] = rate * factor
         self._optimizer.step()
-        self._show(self.master.detach())
+        self._show(self.master)
 
     def follow(self, keep: float) -> None:
         """Move the average toward the weights, keeping the share ``keep`` of it."""
-        self.average.lerp_(self.master.detach(), 1 - keep)
+        self.average.lerp_(self.master, 1 - keep)
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:
         """Let the modules compute with the average inside the block."""
-        trained = self.master.detach().clone()
+        trained = self.master.clone()
         try:
-            self.master.detach().copy_(self.average)
+            self.master.copy_(self.average)
             self._show(self.average)
             yield
         finally:
-            self.master.detach().copy_(trained)
+            self.master.copy_(trained)
             self._show(trained)
 
     def settle(self) -> None:
@@ -142,23 +151,18 @@ class FlatWeights:
 
     def state(self) -> dict[str, Tensor]:
         """Return all that is needed to go on exactly."""
-        moments = self._optimizer.state[self.master]
-        return {
-            "master": self.master.detach(),
-            "average": self.average,
-            **{name: moments[name] for name in _MOMENTS},
-            "optimizer_step": moments["step"].reshape(1),
-        }
+        steps = self._optimizer.state[self._stretches[0]]["step"]
+        return {"master": self.master, "average": self.average, **self._moments, "optimizer_step": steps.reshape(1)}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Take what :meth:`state` returned."""
-        moments = self._optimizer.state[self.master]
-        self.master.detach().copy_(state["master"])
+        self.master.copy_(state["master"])
         self.average.copy_(state["average"])
         for name in _MOMENTS:
-            moments[name].copy_(state[name])
-        moments["step"].copy_(state["optimizer_step"][0])
-        self._show(self.master.detach())
+            self._moments[name].copy_(state[name])
+        for stretch in self._stretches:
+            self._optimizer.state[stretch]["step"].copy_(state["optimizer_step"][0])
+        self._show(self.master)
 
     def _show(self, weights: Tensor) -> None:
         for narrow in self._narrow:

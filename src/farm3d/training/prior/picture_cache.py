@@ -1,4 +1,4 @@
-"""The barn's pictures and words read once, and kept in one file that training maps into memory."""
+"""The barn's pictures and words read once, framed alike, and kept in one file that training maps into memory."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from PIL import Image
 
 from farm3d.core.errors import InputError
 from farm3d.core.files import sha256_of, whole_file, write_whole
+from farm3d.core.random import numpy_generator
 from farm3d.core.shard_plan import read_plan
 from farm3d.core.shard_reader import ShardIndex
+from farm3d.training.prior.framing import framed
 
 __all__ = ["Caption", "PictureCache", "open_pictures"]
 
-_FORMAT = 1
+_FORMAT = 2
 _HELD_OUT_EVERY = 40  # individuals: one in so many is kept for validation
 _FORBIDDEN_SPLITS = ("test",)
 
@@ -78,7 +80,7 @@ def open_pictures(
     Args:
         sources: folders of finished data sets, one for each species or more.
         folder: where the cache is kept; about 65 kB a picture of 128 px.
-        size_px: side of the pictures; larger ones are averaged down by a whole factor.
+        size_px: side that the pictures are framed to.
         on_progress: told how many pictures were read, and of how many.
 
     Raises:
@@ -135,8 +137,8 @@ def _read_shards(
                 key, files = index.read(number)
                 try:
                     facts = json.loads(files["json"])
-                    pixels[len(rows), :3] = _decoded(files["rgb.png"], "RGB", size_px).transpose(2, 0, 1)
-                    pixels[len(rows), 3] = _decoded(files["mask.png"], "L", size_px)
+                    rgb, alpha = _decoded(files["rgb.png"], "RGB"), _decoded(files["mask.png"], "L")
+                    pixels[len(rows)] = framed(rgb, alpha, size_px=size_px, rng=numpy_generator(0, "framing", key))
                     held_out = int(facts["individual"]) % _HELD_OUT_EVERY == 0
                     rows.append([facts["captions"], facts["category"], facts["backdrop"], held_out])
                 except (KeyError, OSError, ValueError, TypeError) as error:
@@ -148,10 +150,6 @@ def _read_shards(
     write_whole(words_path, json.dumps(rows, separators=(",", ":")))
 
 
-def _decoded(data: bytes, mode: str, size_px: int) -> np.ndarray:
+def _decoded(data: bytes, mode: str) -> np.ndarray:
     with Image.open(io.BytesIO(data), formats=("PNG",)) as picture:
-        picture = picture.convert(mode)
-        factor, rest = divmod(picture.width, size_px)
-        if picture.width != picture.height or rest or not factor:
-            raise ValueError(f"{picture.width} x {picture.height} pixels, expected a square of {size_px} or a multiple")
-        return np.asarray(picture.reduce(factor) if factor > 1 else picture)
+        return np.asarray(picture.convert(mode))

@@ -34,9 +34,9 @@ class Phase:
 
 
 PHASES = (
-    Phase("words", 0.05, 1.0, 64, 1e-3),
-    Phase("decoder", 0.08, 0.12, 16, 1e-3),
-    Phase("denoiser", 0.87, 1.0, 16, 7e-4),
+    Phase("words", 0.08, 1.0, 64, 1.5e-3),
+    Phase("decoder", 0.07, 0.12, 16, 1e-3),
+    Phase("denoiser", 0.85, 1.0, 16, 7e-4),
 )
 
 

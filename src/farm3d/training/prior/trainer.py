@@ -39,6 +39,7 @@ __all__ = ["NotFiniteError", "Progress", "Trainer"]
 
 _CLIP = 1.0
 _HALVES = 2  # of a batch
+_RATES = {"denoiser": {"text": 0.25}}  # its mean pictures are learned already, and from larger batches
 _AVERAGE_EVERY = 4
 _FIT_PICTURES, _SPREAD_PICTURES = 1024, 2048
 _LOSSES = {"words": words_loss, "decoder": decoder_loss, "denoiser": denoiser_loss}
@@ -174,7 +175,7 @@ class Trainer:
     def _run_phase(self, phase: Phase, log: TrainingLog) -> bool:
         if phase.name == "denoiser" and self._at.step == 0:
             self._fit_spread()
-        weights = FlatWeights(self._trained(phase), dtypes={"network": self.settings.dtype})
+        weights = FlatWeights(self._trained(phase), dtypes={"network": self.settings.dtype}, rates=_RATES.get(phase.name))
         if self._resumed:
             weights.load_state({name: value for name, value in self._resumed.items() if "/" not in name})
             self._resumed = {}
