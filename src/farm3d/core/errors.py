@@ -7,13 +7,14 @@ Farm3DError              exit 2
 ├── MissingPartError     an optional library or model file that is not there yet
 ├── OutputError          a result that cannot be written (disk full, no permission)
 ├── NoAnimalError        a picture in which no animal was found
-└── Cancelled            stopped by the caller's callback
+├── Cancelled            stopped by the caller's callback
+└── NotFiniteError       exit 3: training has met a number that is not finite
 ```
 """
 
 from __future__ import annotations
 
-__all__ = ["Cancelled", "Farm3DError", "InputError", "MissingPartError", "ModelError", "NoAnimalError", "OutputError"]
+__all__ = ["Cancelled", "Farm3DError", "InputError", "MissingPartError", "ModelError", "NoAnimalError", "NotFiniteError", "OutputError"]
 
 
 class Farm3DError(Exception):
@@ -57,3 +58,9 @@ class NoAnimalError(Farm3DError):
 
 class Cancelled(Farm3DError):
     """The caller's callback asked to stop."""
+
+
+class NotFiniteError(Farm3DError):
+    """A loss or gradient that is not finite; nothing was updated by it."""
+
+    exit_code = 3

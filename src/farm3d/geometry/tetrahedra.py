@@ -22,7 +22,16 @@ import torch
 from farm3d.core.errors import InputError
 from farm3d.core.shapes import Bool, Float, Int, Tensor, checked
 
-__all__ = ["Grid", "IsoSurface", "crossing_points", "ellipsoid_sdf", "extract_surface", "marching_tetrahedra"]
+__all__ = [
+    "Crossings",
+    "Grid",
+    "IsoSurface",
+    "crossing_points",
+    "ellipsoid_sdf",
+    "extract_surface",
+    "find_crossings",
+    "marching_tetrahedra",
+]
 
 Field = Callable[[Tensor], Tensor]
 
@@ -127,6 +136,79 @@ def extract_surface(
     coarsen = _default_coarsening(grid) if coarsen is None else coarsen
     if coarsen < 1 or coarsen & (coarsen - 1) or any(n % coarsen for n in grid.cells):
         raise InputError(f"coarsen={coarsen}: expected a power of two that divides the cells {grid.cells}")
+    evaluate = _evaluator(field, grid, shift, chunk=chunk, device=device, dtype=dtype)
+    crossings, values = _crossings(evaluate, grid, shift, coarsen=coarsen, lipschitz=lipschitz, device=device, dtype=dtype)
+    if torch.is_grad_enabled():
+        vertices = crossings.vertices(field, chunk=chunk, dtype=dtype)
+    else:
+        vertices = crossings.completed(crossing_points(crossings.points(dtype=dtype), values[crossings.ends]))
+    return IsoSurface(vertices, crossings.faces, crossings.mirror, int((~values.isnan()).sum()))
+
+
+@dataclass(frozen=True, eq=False)
+class Crossings:
+    """Which edges of a grid a surface crosses, and its triangles between them: a topology that outlives small changes of the field.
+
+    Attributes:
+        grid, shift: of the field's evaluation.
+        ends: flat grid point numbers of the crossed edges, ``[H, 2]``; of a mirrored grid those of its half.
+        faces: ``[F, 3]`` of all vertices.
+        mirror: vertex at the mirrored place ``[V]``, or None.
+    """
+
+    grid: Grid
+    shift: tuple[float, float, float]
+    ends: Int[Tensor, "H 2"]
+    faces: Int[Tensor, "F 3"]
+    mirror: Int[Tensor, " V"] | None
+
+    def points(self, *, dtype: torch.dtype = torch.float32) -> Float[Tensor, "H 2 3"]:
+        """Return the two ends of each crossed edge."""
+        return self.grid.points(self.ends, dtype=dtype) + torch.tensor(self.shift, dtype=dtype, device=self.ends.device)
+
+    def vertices(self, field: Field, *, chunk: int = 16384, dtype: torch.dtype = torch.float32) -> Float[Tensor, "V 3"]:
+        """Return the vertices of the field as it is now, differentiable in its parameters; each grid point is evaluated once.
+
+        Where the field has come to agree in sign at the ends of an edge, its vertex stays at the end that is nearer to the surface.
+        """
+        used, inverse = torch.unique(self.ends, return_inverse=True)
+        evaluate = _evaluator(field, self.grid, self.shift, chunk=chunk, device=self.ends.device, dtype=dtype)
+        values = evaluate(used)[inverse]
+        agree = (values[:, :1] > 0) == (values[:, 1:] > 0)
+        if bool(agree.any()):
+            nearer = values.detach().abs().argmin(1, keepdim=True) == torch.arange(2, device=values.device)
+            stay = torch.where(nearer, torch.zeros_like(values), torch.ones_like(values))
+            values = torch.where(agree, stay, values)
+        return self.completed(crossing_points(self.points(dtype=dtype), values))
+
+    def completed(self, half: Float[Tensor, "H 3"]) -> Float[Tensor, "V 3"]:
+        """Add the mirrored vertices of a mirrored grid."""
+        if self.mirror is None:
+            return half
+        return torch.cat([half, half[self.mirror[len(half) :]] * half.new_tensor([-1.0, 1.0, 1.0])])
+
+
+def find_crossings(
+    field: Field,
+    grid: Grid,
+    *,
+    coarsen: int | None = None,
+    lipschitz: float = 1.5,
+    chunk: int = 16384,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> Crossings:
+    """Return where a field's zero surface crosses the grid's edges; arguments as in :func:`extract_surface`. No gradient."""
+    coarsen = _default_coarsening(grid) if coarsen is None else coarsen
+    shift = (0.0, 0.0, 0.0)
+    evaluate = _evaluator(field, grid, shift, chunk=chunk, device=device, dtype=dtype)
+    return _crossings(evaluate, grid, shift, coarsen=coarsen, lipschitz=lipschitz, device=device, dtype=dtype)[0]
+
+
+def _evaluator(
+    field: Field, grid: Grid, shift: tuple[float, float, float], *, chunk: int, device: torch.device | str, dtype: torch.dtype
+) -> Callable[[Tensor], Tensor]:
+    """Return what evaluates the field at grid points by flat number, closed along the walls of the box."""
     offset = torch.tensor(shift, dtype=dtype, device=device)
     least = 1e-4 * min(grid.step)
 
@@ -138,21 +220,28 @@ def extract_surface(
         values = values + (grown - values).detach()
         return torch.where(_on_wall(grid, index), values.clamp(max=-least), values)
 
-    with torch.no_grad():
-        values = torch.full((math.prod(grid.shape),), torch.nan, dtype=dtype, device=device)
-        cells = _sweep(evaluate, grid, values, coarsen=coarsen, lipschitz=lipschitz)
-        ends, faces = marching_tetrahedra(values.reshape(grid.shape), cells=cells)
-    if torch.is_grad_enabled():
-        used, inverse = torch.unique(ends, return_inverse=True)
-        end_values = evaluate(used)[inverse]
-    else:
-        end_values = values[ends]
-    vertices = crossing_points(grid.points(ends, dtype=dtype) + offset, end_values)
-    evaluated = int((~values.isnan()).sum())
-    if not grid.mirrored:
-        return IsoSurface(vertices, faces, None, evaluated)
-    on_plane = (grid.unravel(ends)[..., 0] == 0).all(-1)
-    return IsoSurface(*_mirror_half(vertices, faces, on_plane), evaluated)
+    return evaluate
+
+
+@torch.no_grad()
+def _crossings(
+    evaluate: Callable[[Tensor], Tensor],
+    grid: Grid,
+    shift: tuple[float, float, float],
+    *,
+    coarsen: int,
+    lipschitz: float,
+    device: torch.device | str,
+    dtype: torch.dtype,
+) -> tuple[Crossings, Tensor]:
+    values = torch.full((math.prod(grid.shape),), torch.nan, dtype=dtype, device=device)
+    cells = _sweep(evaluate, grid, values, coarsen=coarsen, lipschitz=lipschitz)
+    ends, faces = marching_tetrahedra(values.reshape(grid.shape), cells=cells)
+    mirror = None
+    if grid.mirrored:
+        on_plane = (grid.unravel(ends)[..., 0] == 0).all(-1)
+        faces, mirror = _mirror_half(faces, on_plane)
+    return Crossings(grid, shift, ends, faces, mirror), values
 
 
 @checked
@@ -388,11 +477,10 @@ def _cell_place(grid: Grid, number: Tensor) -> Tensor:
     return torch.stack([number // (ny * nz), number // nz % ny, number % nz], 1)
 
 
-def _mirror_half(vertices: Tensor, faces: Tensor, on_plane: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    count = len(vertices)
+def _mirror_half(faces: Tensor, on_plane: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the faces of both halves, and for each vertex the one at the mirrored place; those off the plane get a partner behind all."""
+    count = len(on_plane)
     off = (~on_plane).nonzero()[:, 0]
-    partner = torch.arange(count, device=vertices.device)
-    partner[off] = count + torch.arange(len(off), device=vertices.device)
-    image = vertices[off] * vertices.new_tensor([-1.0, 1.0, 1.0])
-    mirror = torch.cat([partner, off])
-    return torch.cat([vertices, image]), torch.cat([faces, partner[faces].flip(1)]), mirror
+    partner = torch.arange(count, device=faces.device)
+    partner[off] = count + torch.arange(len(off), device=faces.device)
+    return torch.cat([faces, partner[faces].flip(1)]), torch.cat([partner, off])

@@ -15,7 +15,7 @@ from farm3d.model.joint_limits import joint_limits
 from farm3d.model.prior import CategoryPrior
 from farm3d.structures import Camera, Skeleton
 
-__all__ = ["FIELD_OF_VIEW_DEG", "Parameters", "Posed", "bounded_angles", "pose"]
+__all__ = ["FIELD_OF_VIEW_DEG", "Parameters", "Posed", "bounded_angles", "camera_of", "crop_camera", "pose"]
 
 FIELD_OF_VIEW_DEG = 25.0  # section 0.3
 BASE_DISTANCE = 10.0
@@ -104,7 +104,20 @@ def camera_of(parameters: Parameters, *, size_px: int) -> Camera:
     low, high = (math.radians(value) for value in ELEVATION_DEG)
     elevation = (low + high) / 2 + (high - low) / 2 * torch.tanh(parameters.elevation)
     roll = math.radians(ROLL_DEG) * torch.tanh(parameters.roll)
-    sa, ca = parameters.azimuth.sin(), parameters.azimuth.cos()
+    return crop_camera(parameters.azimuth, elevation, roll, parameters.shift, parameters.log_distance, size_px=size_px)
+
+
+def crop_camera(
+    azimuth: Float[Tensor, "B"],
+    elevation: Float[Tensor, "B"],
+    roll: Float[Tensor, "B"],
+    shift: Float[Tensor, "B 2"],
+    log_distance: Float[Tensor, "B"],
+    *,
+    size_px: int,
+) -> Camera:
+    """Return cameras that look past the origin; angles in radians, the other numbers as in :class:`Parameters`."""
+    sa, ca = azimuth.sin(), azimuth.cos()
     se, ce = elevation.sin(), elevation.cos()
     sr, cr = roll.sin(), roll.cos()
     zero, one = torch.zeros_like(sa), torch.ones_like(sa)
@@ -112,8 +125,8 @@ def camera_of(parameters: Parameters, *, size_px: int) -> Camera:
     up = torch.stack([-se * sa, ce, -se * ca], -1)
     back = torch.stack([ce * sa, se, ce * ca], -1)
     rotation = torch.stack([cr[:, None] * right - sr[:, None] * up, sr[:, None] * right + cr[:, None] * up, back], -2)
-    distance = BASE_DISTANCE * parameters.log_distance.exp()
-    offset = torch.stack([parameters.shift[:, 0] * distance / 100, parameters.shift[:, 1] * distance / 100, -distance], -1)
+    distance = BASE_DISTANCE * log_distance.exp()
+    offset = torch.stack([shift[:, 0] * distance / 100, shift[:, 1] * distance / 100, -distance], -1)
     bottom = torch.stack([zero, zero, zero, one], -1)[:, None]
     matrix = torch.cat([torch.cat([rotation, offset[..., None]], -1), bottom], -2)
     focal = size_px / 2 / math.tan(math.radians(FIELD_OF_VIEW_DEG) / 2)

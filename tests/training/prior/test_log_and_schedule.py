@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from farm3d.core.errors import InputError
-from farm3d.training.prior.log import TrainingLog
+from farm3d.training.log import TrainingLog
 from farm3d.training.prior.schedule import PHASES, Budget, average_keep, learning_rate
 from farm3d.training.prior.settings import Settings, check_unchanged, quicker_dtype
 

@@ -14,12 +14,12 @@ import pytest
 import torch
 from tests.testing.toy_animals import COATS, SIDES, toy_cache
 
-from farm3d.core.errors import InputError
+from farm3d.core.errors import InputError, NotFiniteError
 from farm3d.diffusion.embedded.parts import EmbeddedParts, tensors_of
 from farm3d.training.prior.schedule import Budget
 from farm3d.training.prior.settings import Settings
 from farm3d.training.prior.sheets import draw_sheet, grid_prompts
-from farm3d.training.prior.trainer import NotFiniteError, Progress, Trainer
+from farm3d.training.prior.trainer import Progress, Trainer
 from farm3d.training.prior.validation import LEVELS, prior_of, validation_losses
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -190,7 +190,7 @@ def test_a_gradient_that_is_not_finite_is_named(tmp_path: Path) -> None:
 
 
 def test_another_training_in_the_folder_is_refused(trained: tuple[Trainer, list[Progress]]) -> None:
-    with pytest.raises(InputError, match=r"has samples 6000, asked for is 500"):
+    with pytest.raises(InputError, match=r"has samples 9000, asked for is 500"):
         Trainer(settings(500), trained[0].pictures, trained[0].folder)
 
 

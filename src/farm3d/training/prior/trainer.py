@@ -17,16 +17,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from farm3d.core.errors import Farm3DError, ModelError
+from farm3d.core.errors import ModelError, NotFiniteError
 from farm3d.core.random import torch_generator
 from farm3d.core.shapes import Tensor
 from farm3d.diffusion.embedded.config import PRESETS
 from farm3d.diffusion.embedded.parts import EmbeddedParts, build_parts, tensors_of
 from farm3d.diffusion.embedded.tokenizer import WordTokenizer
 from farm3d.training.prior.batches import Batches
-from farm3d.training.prior.checkpoint import Checkpoint, newest_checkpoint, remove_leftovers, save_checkpoint
+from farm3d.training.checkpoint import Checkpoint, newest_checkpoint, remove_leftovers, save_checkpoint
 from farm3d.training.prior.flat_weights import FlatWeights
-from farm3d.training.prior.log import TrainingLog
+from farm3d.training.log import TrainingLog
 from farm3d.training.prior.losses import decoder_loss, denoiser_loss, words_loss
 from farm3d.training.prior.picture_cache import PictureCache
 from farm3d.training.prior.schedule import PHASES, Phase, average_keep, learning_rate
@@ -35,7 +35,7 @@ from farm3d.training.prior.sheets import draw_sheet, grid_prompts
 from farm3d.training.prior.validation import prior_of, validation_losses
 from farm3d.training.prior.words import vocabulary_captions
 
-__all__ = ["NotFiniteError", "Progress", "Trainer"]
+__all__ = ["Progress", "Trainer"]
 
 _CLIP = 1.0
 _HALVES = 2  # of a batch
@@ -43,12 +43,6 @@ _RATES = {"denoiser": {"text": 0.25}}  # its mean pictures are learned already, 
 _AVERAGE_EVERY = 4
 _FIT_PICTURES, _SPREAD_PICTURES = 1024, 2048
 _LOSSES = {"words": words_loss, "decoder": decoder_loss, "denoiser": denoiser_loss}
-
-
-class NotFiniteError(Farm3DError):
-    """A loss or gradient that is not finite; nothing was updated by it."""
-
-    exit_code = 3
 
 
 @dataclass(frozen=True)

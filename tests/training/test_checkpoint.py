@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from farm3d.core.errors import Farm3DError, ModelError, OutputError
-from farm3d.training.prior.checkpoint import Checkpoint, newest_checkpoint, remove_leftovers, save_checkpoint
+from farm3d.training.checkpoint import Checkpoint, newest_checkpoint, remove_leftovers, save_checkpoint
 
 
 def at(step: int) -> Checkpoint:

@@ -17,11 +17,12 @@ from farm3d.core.tensor_bytes import bytes_from_tensors, tensors_from_bytes
 
 __all__ = ["Checkpoint", "newest_checkpoint", "remove_leftovers", "save_checkpoint"]
 
-_FORM, _VERSION, _KIND = "farm3d-checkpoint", 1, "PriorTraining"
+_FORM, _VERSION = "farm3d-checkpoint", 1
+_PRIOR = "PriorTraining"
 _STATE, _TENSORS = "state.json", "tensors.safetensors"
 _NAME = re.compile(r"step-(\d{8})")
 _KEPT = 2
-_SEAL = {"form": _FORM, "version": _VERSION, "kind": _KIND, "what": "checkpoint"}
+_SEAL = {"form": _FORM, "version": _VERSION, "what": "checkpoint"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,8 +40,8 @@ class Checkpoint:
     tensors: Mapping[str, Tensor]
 
 
-def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
-    """Write a checkpoint, whole or not at all, then remove all but the last two. Returns its path.
+def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, kind: str = _PRIOR) -> Path:
+    """Write a checkpoint, whole or not at all, then remove all but the last two. Returns its path. ``kind`` is of training.
 
     Raises:
         ModelError: a tensor is not finite: such a state is never written.
@@ -49,18 +50,19 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     path = folder / f"step-{checkpoint.step:08d}"
     facts = json.dumps({"step": checkpoint.step, **checkpoint.facts}, indent=2, sort_keys=True, allow_nan=False) + "\n"
     contents = {_STATE: facts.encode(), _TENSORS: bytes_from_tensors(checkpoint.tensors, where=str(path))}
-    write_sealed(path, contents, **_SEAL)
+    write_sealed(path, contents, kind=kind, **_SEAL)
     for old in _found(folder)[_KEPT:]:
         shutil.rmtree(old, ignore_errors=True)
     return path
 
 
-def newest_checkpoint(folder: Path, *, warn: Callable[[str], None]) -> Checkpoint | None:
+def newest_checkpoint(folder: Path, *, warn: Callable[[str], None], kind: str = _PRIOR) -> Checkpoint | None:
     """Return the newest checkpoint that is whole, or None where there is none at all.
 
     Args:
         folder: of checkpoints.
         warn: told, a line each, of newer ones that are damaged.
+        kind: of training that is expected.
 
     Raises:
         ModelError: there are checkpoints, and every one is damaged.
@@ -68,7 +70,7 @@ def newest_checkpoint(folder: Path, *, warn: Callable[[str], None]) -> Checkpoin
     found = _found(folder)
     for path in found:
         try:
-            return _read(path)
+            return _read(path, kind)
         except ModelError as error:
             warn(f"{error.message}; trying the one before")
     if found:
@@ -82,8 +84,8 @@ def remove_leftovers(folder: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _read(path: Path) -> Checkpoint:
-    sealed = SealedFolder(path, names=(_STATE, _TENSORS), **_SEAL)
+def _read(path: Path, kind: str) -> Checkpoint:
+    sealed = SealedFolder(path, names=(_STATE, _TENSORS), kind=kind, **_SEAL)
     facts = parse_json(path / _STATE, sealed.read(_STATE))
     tensors = tensors_from_bytes(sealed.read(_TENSORS), where=str(path / _TENSORS))
     return Checkpoint(int(facts.pop("step")), facts, tensors)

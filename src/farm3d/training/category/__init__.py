@@ -1,0 +1,1 @@
+"""Learning a category from pictures of it: reconstruction, and a diffusion model's judgement of the sides no picture shows."""

@@ -1,0 +1,94 @@
+"""The losses of section 3 as pure functions: each takes pictures of N individuals and returns one number for each."""
+
+from __future__ import annotations
+
+import torch
+from scipy.ndimage import distance_transform_edt
+from torch.nn import functional
+
+from farm3d.core.shapes import Float, Tensor
+from farm3d.model.fields import ShapeField
+
+__all__ = [
+    "articulation_loss",
+    "colour_loss",
+    "deformation_loss",
+    "eikonal_loss",
+    "feature_loss",
+    "inside_distances",
+    "mask_loss",
+    "missing_loss",
+    "score_loss",
+]
+
+
+def mask_loss(mask: Float[Tensor, "N S S"], target: Float[Tensor, "N S S"]) -> Float[Tensor, "N"]:
+    """Mean squared difference of coverage, over all pixels."""
+    return (mask - target).square().mean((1, 2))
+
+
+def missing_loss(mask: Float[Tensor, "N S S"], inside: Float[Tensor, "N S S"]) -> Float[Tensor, "N"]:
+    """Mean of what is not covered of the silhouette, by its distance to the background (section 3: mask inv-DT).
+
+    Args:
+        inside: distance to the background within the silhouette, as a share of the picture's side (256 px / 256 in the paper).
+    """
+    return ((1 - mask) * inside).mean((1, 2))
+
+
+def inside_distances(target: Float[Tensor, "N S S"]) -> Float[Tensor, "N S S"]:
+    """Return the distance to the background within each silhouette, as a share of the picture's side; 0 outside."""
+    inside = [distance_transform_edt((one > 0.5).cpu().numpy()) for one in target]
+    return torch.stack([torch.as_tensor(one) for one in inside]).to(target) / target.shape[-1]
+
+
+def feature_loss(
+    drawn: Float[Tensor, "N C S S"], mask: Float[Tensor, "N S S"], seen: Float[Tensor, "N C G G"], target: Float[Tensor, "N S S"]
+) -> Float[Tensor, "N"]:
+    """Mean squared difference of features over the cells that both silhouettes cover.
+
+    Divided by that overlap: summed over it and divided by the picture, as in the original, less overlap would score better.
+
+    Args:
+        drawn: the field's features, drawn over nothing: 0 where the animal is not.
+        mask: what was drawn; target: the picture's own coverage.
+        seen: the picture's features, about unit spread.
+    """
+    cells = seen.shape[-1]
+    covered = functional.adaptive_avg_pool2d(mask[:, None], cells)
+    cover = functional.adaptive_avg_pool2d(target[:, None], cells)
+    mean = functional.adaptive_avg_pool2d(drawn, cells) / covered.clamp_min(1e-3)
+    overlap = torch.minimum(covered, cover).clamp(0, 1).detach()[:, 0]
+    difference = (mean - seen).square().mean(1)
+    return (difference * overlap).sum((1, 2)) / overlap.sum((1, 2)).clamp_min(1.0)
+
+
+def colour_loss(
+    drawn: Float[Tensor, "N 3 S S"], mask: Float[Tensor, "N S S"], image: Float[Tensor, "N 3 S S"], target: Float[Tensor, "N S S"]
+) -> Float[Tensor, "N"]:
+    """Mean absolute difference of colours where both silhouettes are whole, one pixel within their edges."""
+    both = torch.minimum(mask, target).detach()
+    whole = (functional.avg_pool2d(both[:, None], 3, 1, 1)[:, 0] > 0.99).float()
+    return ((drawn - image).abs().mean(1) * whole).sum((1, 2)) / whole.sum((1, 2)).clamp_min(1.0)
+
+
+def score_loss(score: Float[Tensor, "N"], achieved: Float[Tensor, "N"]) -> Float[Tensor, "N"]:
+    """Squared error of what a hypothesis expected its loss to be (section 2.8); no gradient to the loss itself."""
+    return (score - achieved.detach()).square()
+
+
+def articulation_loss(angles: Float[Tensor, "N K 3"]) -> Float[Tensor, "N"]:
+    """Mean squared angle, radians."""
+    return angles.square().mean((1, 2))
+
+
+def deformation_loss(shifts: Float[Tensor, "N V 3"]) -> Float[Tensor, "N"]:
+    """Mean squared displacement, canonical units."""
+    return shifts.square().mean((1, 2))
+
+
+def eikonal_loss(field: ShapeField, points: Float[Tensor, "P 3"]) -> Float[Tensor, ""]:
+    """Mean squared deviation of the field's slope from 1, so that its values stay distances."""
+    where = points.detach().requires_grad_()
+    slope = torch.autograd.grad(field(where).sum(), where, create_graph=True)[0]
+    return (slope.norm(dim=-1) - 1).square().mean()

@@ -1,0 +1,121 @@
+"""What is switched on when, and how much each loss weighs: one table, printed by ``farm3d train --show-schedule``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Moment", "Schedule", "Weights"]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Factors of the losses (section 3, where a figure is the paper's; features are divided by their spread here, the paper's are not).
+
+    ``choice_feature`` is the feature loss's factor where hypotheses are compared: about fifty times, relative to the mask, that of the
+    reconstruction itself, as in section 2.8. ``view_words`` adds to a hypothesis that disagrees with the view the words asked for.
+    """
+
+    mask: float = 10.0
+    missing: float = 100.0
+    feature: float = 0.1
+    choice_feature: float = 1.0
+    colour: float = 1.0
+    score: float = 0.3
+    eikonal: float = 0.01
+    articulation: float = 0.2
+    deformation: float = 10.0
+    view_words: float = 0.0
+    virtual: float = 0.0
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Shares of the run, from 0 to 1, unless said otherwise.
+
+    Attributes:
+        steps: of the run.
+        batch_early, batch_late: pictures in a step, before and after ``table_from``.
+        size_early, size_late, size_from: side of the pictures that are compared, and from when the larger one.
+        cell_early, cell_late, cell_from: size of the grid's cells, canonical units.
+        renew_every: steps between looks at where the surface is.
+        uniform_steps: steps in which all hypotheses count the same.
+        sharp_at: when the weights of hypotheses are at their sharpest.
+        softness: temperature of those weights, first and last.
+        table_from: from when one hypothesis a picture is drawn, by a table of their losses; before, all of them.
+        explore: share of pictures for which another hypothesis is drawn than the best.
+        articulation_from, centred_from, colour_from, deformation_from, virtual_from: when these begin.
+        decay_from: from when learning rates fall, to ``decay_to`` of their height.
+        virtual_every: steps between virtual views; virtual_views: pictures in each.
+        rate_shape, rate_features, rate_networks: learning rates of Adam.
+        clip: largest norm of the gradient of each of these groups.
+    """
+
+    steps: int
+    batch_early: int = 4
+    batch_late: int = 10
+    size_early: int = 64
+    size_late: int = 96
+    size_from: float = 0.75
+    cell_early: float = 0.165
+    cell_late: float = 0.13
+    cell_from: float = 0.5
+    renew_every: int = 8
+    uniform_steps: int = 300
+    sharp_at: float = 0.3
+    softness: tuple[float, float] = (1.0, 0.02)
+    table_from: float = 0.4
+    explore: float = 0.2
+    articulation_from: float = 0.04
+    centred_from: float = 0.25
+    colour_from: float = 0.45
+    deformation_from: float = 0.6
+    virtual_from: float = 0.5
+    decay_from: float = 0.8
+    decay_to: float = 0.1
+    virtual_every: int = 2
+    virtual_views: int = 4
+    rate_shape: float = 1.5e-3
+    rate_features: float = 2e-3
+    rate_networks: float = 5e-4
+    clip: float = 1.0
+
+    def at(self, step: int) -> Moment:
+        """Return what holds at a step, from 0."""
+        done = step / self.steps
+        early = done < self.table_from
+        first, last = self.softness
+        begin = self.uniform_steps / self.steps
+        along = min(max((done - begin) / max(self.sharp_at - begin, 1e-9), 0.0), 1.0)
+        fall = min(max((done - self.decay_from) / (1 - self.decay_from), 0.0), 1.0)
+        return Moment(
+            done=done,
+            batch=self.batch_early if early else self.batch_late,
+            size_px=self.size_early if done < self.size_from else self.size_late,
+            cell=self.cell_early if done < self.cell_from else self.cell_late,
+            every_hypothesis=early,
+            softness=first * (last / first) ** along if step >= self.uniform_steps else float("inf"),
+            articulate=done >= self.articulation_from,
+            centred=done >= self.centred_from,
+            colour=done >= self.colour_from,
+            deform=done >= self.deformation_from,
+            virtual=done >= self.virtual_from and step % self.virtual_every == 0,
+            rate=min((step + 1) / 50, 1.0) * self.decay_to**fall,
+        )
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What holds at one step: see :class:`Schedule`. ``softness`` is infinite where all hypotheses count the same."""
+
+    done: float
+    batch: int
+    size_px: int
+    cell: float
+    every_hypothesis: bool
+    softness: float
+    articulate: bool
+    centred: bool
+    colour: bool
+    deform: bool
+    virtual: bool
+    rate: float

@@ -1,0 +1,205 @@
+"""One step of training, in the order of the paper's method section."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from farm3d.core.color import linear_from_srgb
+from farm3d.core.shapes import Float, Int, Tensor
+from farm3d.geometry.surface import vertex_normals
+from farm3d.model.category.model import CategoryModel, Individuals
+from farm3d.model.category.networks import Reading
+from farm3d.model.category.rest_shape import RestShape, Scaffold, rest_shape
+from farm3d.render.renderer import render_attributes
+from farm3d.render.shade import shade
+from farm3d.structures import Camera, Light
+from farm3d.training.category.losses import (
+    articulation_loss,
+    colour_loss,
+    deformation_loss,
+    eikonal_loss,
+    feature_loss,
+    inside_distances,
+    mask_loss,
+    missing_loss,
+    score_loss,
+)
+from farm3d.training.category.pictures import VIEWS, PictureBatch
+from farm3d.training.category.schedule import Moment, Weights
+
+__all__ = ["Compared", "StepResult", "compare", "mirrored_hypothesis", "reconstruction_step", "shaded_colours"]
+
+_EIKONAL_POINTS = 2000
+_EIKONAL_JITTER = 0.35  # section 2.2: of the mesh's own vertices
+
+
+@dataclass(frozen=True, eq=False)
+class Compared:
+    """N individuals beside the pictures they are of, one number each: losses, and how well outlines agree (``iou``)."""
+
+    mask: Float[Tensor, "N"]
+    missing: Float[Tensor, "N"]
+    feature: Float[Tensor, "N"]
+    colour: Float[Tensor, "N"]
+    iou: Float[Tensor, "N"]
+
+    def outline(self, weights: Weights) -> Float[Tensor, "N"]:
+        """Return what the silhouettes cost."""
+        return weights.mask * self.mask + weights.missing * self.missing
+
+    def choice(self, weights: Weights) -> Float[Tensor, "N"]:
+        """Return by what hypotheses are chosen, without gradient (section 2.8)."""
+        return (self.outline(weights) + weights.choice_feature * self.feature).detach()
+
+
+@dataclass(frozen=True, eq=False)
+class StepResult:
+    """What a step gave.
+
+    Attributes:
+        loss: to go down.
+        terms: its parts by name, for the log.
+        choices: what hypotheses cost, ``[N]``, with ``pictures`` (in the batch) and ``hypotheses`` ``[N]``.
+        rest, reading: of this step, for what comes after it.
+    """
+
+    loss: Tensor
+    terms: dict[str, Tensor]
+    choices: Tensor
+    pictures: Tensor
+    hypotheses: Tensor
+    rest: RestShape
+    reading: Reading
+
+
+def reconstruction_step(
+    model: CategoryModel,
+    scaffold: Scaffold,
+    batch: PictureBatch,
+    at: Moment,
+    weights: Weights,
+    *,
+    chosen: Int[Tensor, "B"] | None,
+    generator: torch.Generator,
+) -> StepResult:
+    """Return the loss of reconstructing a batch of pictures (sections 2 and 3).
+
+    Args:
+        scaffold: topology and bones of the rest shape.
+        at: what is switched on.
+        chosen: the hypothesis to draw of each picture; None draws all of them and lets each count as it fits.
+        generator: of the regulariser's points.
+    """
+    rest = rest_shape(model.shape, scaffold)
+    reading = model.reader(batch.features, batch.rgb, batch.mask)
+    pictures, hypotheses = _pairs(len(batch), model.config.hypotheses, chosen)
+    camera = reading.viewpoints.cameras(pictures, hypotheses, size_px=at.size_px)
+    animals = model.individuals(rest, reading, camera, pictures, deform=at.deform, articulate=at.articulate)
+    compared = compare(model, rest, reading, animals, camera, pictures, batch, size_px=at.size_px, colour=at.colour)
+    choices = compared.choice(weights) + _word_penalty(batch, reading, pictures, hypotheses, weights)
+    share = _shares(choices, pictures, len(batch), at.softness) if chosen is None else choices.new_ones(len(choices)) / len(batch)
+    score = reading.viewpoints.score[pictures, hypotheses]
+    points = _eikonal_points(rest, model.config.box, generator)
+    terms = {
+        "mask": (compared.mask * share).sum(),
+        "missing": (compared.missing * share).sum(),
+        "feature": (compared.feature * share).sum(),
+        "score": score_loss(score, choices).mean(),
+        "eikonal": eikonal_loss(model.shape, points),
+    }
+    if at.articulate:
+        terms["articulation"] = (articulation_loss(animals.angles) * share).sum()
+    if at.deform:
+        terms["deformation"] = (deformation_loss(animals.shifts) * share).sum()
+    if at.colour:
+        terms["colour"] = (compared.colour * share).sum()
+    loss = torch.stack([getattr(weights, name) * value for name, value in terms.items()]).sum()
+    terms["iou"] = (compared.iou * share).sum().detach()
+    return StepResult(loss, terms, choices, pictures, hypotheses, rest, reading)
+
+
+def compare(
+    model: CategoryModel,
+    rest: RestShape,
+    reading: Reading,
+    animals: Individuals,
+    camera: Camera,
+    pictures: Int[Tensor, "N"],
+    batch: PictureBatch,
+    *,
+    size_px: int,
+    colour: bool,
+) -> Compared:
+    """Draw N individuals and compare them with their pictures: outline, features, and colours if asked."""
+    count = len(pictures)
+    target = functional.interpolate(batch.mask[:, None], (size_px, size_px), mode="area")[:, 0]
+    inside = inside_distances(target)
+    layers = [model.features(rest.vertices).expand(count, -1, -1)]
+    if colour:
+        light = _picked(model.lights(reading.look), pictures)
+        layers.append(shaded_colours(model.colours(rest, reading.look)[pictures], animals.vertices, rest.faces, camera, light))
+    drawn, mask = render_attributes(animals.vertices, rest.faces, camera, torch.cat(layers, -1))
+    drawn = drawn.permute(0, 3, 1, 2)
+    goal = target[pictures]
+    channels = model.config.feature_channels
+    feature = feature_loss(drawn[:, :channels], mask, batch.features[:, :channels][pictures], goal)
+    hue = torch.zeros_like(feature)
+    if colour:
+        image = functional.interpolate(linear_from_srgb(batch.rgb), (size_px, size_px), mode="area")[pictures]
+        hue = colour_loss(drawn[:, channels:], mask, image, goal)
+    both, either = torch.minimum(mask, goal).sum((1, 2)), torch.maximum(mask, goal).sum((1, 2))
+    iou = (both / either.clamp_min(1e-6)).detach()
+    return Compared(mask_loss(mask, goal), missing_loss(mask, inside[pictures]), feature, hue, iou)
+
+
+def shaded_colours(
+    albedo: Float[Tensor, "N V 3"], vertices: Float[Tensor, "N V 3"], faces: Int[Tensor, "F 3"], camera: Camera, light: Light
+) -> Float[Tensor, "N V 3"]:
+    """Return the lit colours at the vertices, linear RGB; interpolating them is cheaper than shading each pixel, and as good at 64 px."""
+    return shade(albedo, vertex_normals(camera.to_camera(vertices), faces), light)
+
+
+def _pairs(count: int, hypotheses: int, chosen: Tensor | None) -> tuple[Tensor, Tensor]:
+    pictures = torch.arange(count)
+    if chosen is not None:
+        return pictures, chosen
+    return pictures.repeat_interleave(hypotheses), torch.arange(hypotheses).repeat(count)
+
+
+def _shares(choices: Tensor, pictures: Tensor, count: int, softness: float) -> Tensor:
+    """Return how much each hypothesis counts: softmax of minus its cost over the picture's hypotheses, and 1 / count in all a picture."""
+    per = choices.unflatten(0, (count, -1))
+    flat = torch.full_like(per, 1 / per.shape[1]) if math.isinf(softness) else torch.softmax(-per / softness, 1)
+    return flat.flatten() / count
+
+
+def _word_penalty(batch: PictureBatch, reading: Reading, pictures: Tensor, hypotheses: Tensor, weights: Weights) -> Tensor:
+    """Return the extra cost of a hypothesis that looks from elsewhere than the words asked for: 0 there, 1 from the opposite side."""
+    views = batch.views[pictures]
+    asked = views * (2 * math.pi / VIEWS)
+    off = (1 - torch.cos(reading.viewpoints.azimuth[pictures, hypotheses].detach() - asked)) / 2
+    return weights.view_words * off * (views >= 0)
+
+
+def _eikonal_points(rest: RestShape, box: tuple[float, float, float], generator: torch.Generator) -> Tensor:
+    low = rest.vertices.new_tensor([0.0, -box[1], -box[2]])
+    high = rest.vertices.new_tensor(box)
+    spread = low + (high - low) * torch.rand(_EIKONAL_POINTS // 2, 3, generator=generator)
+    vertices = rest.vertices.detach()
+    chosen = torch.randint(len(vertices), (_EIKONAL_POINTS // 2,), generator=generator)
+    near = vertices[chosen] + _EIKONAL_JITTER * (2 * torch.rand(len(chosen), 3, generator=generator) - 1)
+    return torch.cat([spread, near])
+
+
+def _picked(light: Light, rows: Tensor) -> Light:
+    return Light(light.direction[rows], light.ambient[rows], light.diffuse[rows])
+
+
+def mirrored_hypothesis(hypotheses: np.ndarray, flipped: np.ndarray, count: int) -> np.ndarray:
+    """Return which hypothesis of the picture as it is stands for one of the picture as it is shown: mirrored, quarters change sides."""
+    return np.where(flipped, count - 1 - hypotheses, hypotheses)

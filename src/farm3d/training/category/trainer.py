@@ -1,0 +1,307 @@
+"""The training of a category: steps, checkpoints that go on exactly, and what is told on the way."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from farm3d.core.errors import InputError, ModelError, NotFiniteError
+from farm3d.core.random import numpy_generator, torch_generator
+from farm3d.core.shapes import Tensor
+from farm3d.geometry.tetrahedra import Crossings
+from farm3d.model.category.config import CategoryConfig
+from farm3d.model.category.model import CategoryModel
+from farm3d.model.category.rest_shape import Scaffold, grid_of, make_scaffold
+from farm3d.structures import Skeleton
+from farm3d.training.category.pictures import PictureSet
+from farm3d.training.category.schedule import Moment, Schedule, Weights
+from farm3d.training.category.step import StepResult, mirrored_hypothesis, reconstruction_step
+from farm3d.training.category.virtual_views import Critic
+from farm3d.training.checkpoint import Checkpoint, newest_checkpoint, remove_leftovers, save_checkpoint
+from farm3d.training.log import TrainingLog
+
+__all__ = ["CategoryTrainer", "Progress", "Run", "digest_of"]
+
+_KIND = "CategoryTraining"
+_BETAS = (0.9, 0.99)
+_TABLE_KEEP = 0.5  # of a hypothesis' earlier cost, when it is drawn again
+
+
+@dataclass(frozen=True)
+class Run:
+    """All that decides the result, beside the pictures and the critic.
+
+    Attributes:
+        config: of the model.
+        schedule, weights: what is on when, and what counts how much.
+        seed: of weights, order and chance.
+    """
+
+    config: CategoryConfig
+    schedule: Schedule
+    weights: Weights
+    seed: int = 0
+
+    def facts(self, *, pictures: str, critic: str) -> dict[str, Any]:
+        """Return it for a checkpoint, with the digests of pictures and critic."""
+        values = dataclasses.asdict(self)
+        return {**values, "pictures": pictures, "critic": critic, "threads": torch.get_num_threads(), "torch": torch.__version__}
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Told after each step: steps done and in all, the step's figures by name, steps a second of this run, seconds left."""
+
+    step: int
+    steps: int
+    figures: Mapping[str, float]
+    steps_per_s: float
+    left_s: float
+
+
+@dataclass
+class _Group:
+    name: str
+    modules: list[nn.Module]
+    rate: float
+    parameters: list[nn.Parameter] = field(default_factory=list)
+
+
+class CategoryTrainer:
+    """One training in a state folder; begins at the beginning, or where the newest good checkpoint stands.
+
+    Args:
+        run: what to train.
+        pictures: what on.
+        folder: for checkpoints and the log.
+        critic: judges virtual views; None trains on the pictures alone.
+        should_stop: asked after every step; a true answer ends :meth:`run` with a checkpoint.
+        report: told after every step.
+        warn: told what is odd but no error.
+        look: called with the trainer every ``look_every`` steps, and at the end.
+
+    Raises:
+        InputError: the folder holds another training.
+        ModelError: every checkpoint in it is damaged.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        pictures: PictureSet,
+        folder: Path,
+        *,
+        critic: Critic | None = None,
+        should_stop: Callable[[], object] = lambda: None,
+        report: Callable[[Progress], None] = lambda progress: None,
+        warn: Callable[[str], None] = lambda line: None,
+        look: Callable[[CategoryTrainer], None] = lambda trainer: None,
+        look_every: int = 1000,
+        checkpoint_minutes: float = 10.0,
+    ) -> None:
+        self.settings, self.pictures, self.folder, self.critic = run, pictures, folder, critic
+        self._should_stop, self._report, self._warn, self._look = should_stop, report, warn, look
+        self._look_every, self._checkpoint_s = look_every, 60 * checkpoint_minutes
+        torch.manual_seed(run.seed)  # the networks' initial weights; nothing else draws from the global stream
+        self.model = CategoryModel(run.config)
+        self.step = 0
+        self.hours = 0.0
+        # Cost of each hypothesis of each picture (as it is, not mirrored); infinite where it was never drawn.
+        self.table = np.full((len(pictures), run.config.hypotheses), np.inf, np.float32)
+        self.scaffold: Scaffold | None = None
+        model = self.model
+        rates = run.schedule
+        self._groups = [
+            _Group("shape", [model.shape], rates.rate_shape),
+            _Group("features", [model.features], rates.rate_features),
+            _Group("networks", [model.reader, model.deformation, model.articulation, model.albedo, model.light], rates.rate_networks),
+        ]
+        for group in self._groups:
+            group.parameters = [parameter for module in group.modules for parameter in module.parameters()]
+        self._optimizer = torch.optim.Adam([{"params": group.parameters} for group in self._groups], lr=0.0, betas=_BETAS)
+        self._facts = run.facts(pictures=pictures.digest, critic="" if critic is None else critic.digest)
+        self._checkpoints = folder / "checkpoints"
+        remove_leftovers(self._checkpoints)
+        if (checkpoint := newest_checkpoint(self._checkpoints, warn=warn, kind=_KIND)) is not None:
+            self._take(checkpoint)
+
+    def run(self) -> bool:
+        """Train to the end, or until asked to stop; return whether it is finished.
+
+        Raises:
+            NotFiniteError: naming step, term and pictures; the checkpoints on disk are good.
+            OutputError: the folder cannot be written.
+        """
+        schedule = self.settings.schedule
+        log = TrainingLog(self.folder, step=self.step)
+        begun, first, saved = time.monotonic(), self.step, time.monotonic()
+        window: dict[str, list[float]] = {}
+        try:
+            while self.step < schedule.steps:
+                before = time.monotonic()
+                figures = self.one_step()
+                now = time.monotonic()
+                self.hours += (now - before) / 3600
+                for name, value in figures.items():
+                    window.setdefault(name, []).append(value)
+                if self.step % 20 == 0:
+                    log.write(self.step, {**{k: float(np.mean(v)) for k, v in window.items()}, "hours": round(self.hours, 5)})
+                    window = {}
+                pace = (self.step - first) / max(now - begun, 1e-9)
+                self._report(Progress(self.step, schedule.steps, figures, pace, (schedule.steps - self.step) / pace))
+                if self._should_stop():
+                    self._save()
+                    return False
+                if self.step % self._look_every == 0 and self.step < schedule.steps:
+                    self._look(self)
+                if now - saved > self._checkpoint_s:
+                    self._save()
+                    saved = now
+            self._save()
+            self._look(self)
+            return True
+        finally:
+            log.close()
+
+    def one_step(self) -> dict[str, float]:
+        """Take one step and return its figures."""
+        at = self.settings.schedule.at(self.step)
+        seed = self.settings.seed
+        if self.scaffold is None or self.step % self.settings.schedule.renew_every == 0:
+            self.scaffold = make_scaffold(self.model.shape, self.settings.config, cell=at.cell, centred=at.centred)
+        batch = self.pictures.batch(self.step, seed=seed, size=at.batch)
+        chosen = None if at.every_hypothesis else self._chosen(batch.numbers, batch.flipped, at)
+        generator = torch_generator(seed, "step", self.step)
+        result = reconstruction_step(self.model, self.scaffold, batch, at, self.settings.weights, chosen=chosen, generator=generator)
+        loss, terms = result.loss, dict(result.terms)
+        if at.virtual and self.critic is not None and self.settings.weights.virtual > 0:
+            ramp = min((at.done - self.settings.schedule.virtual_from) / 0.05, 1.0)
+            judged = self.critic.judge(self.model, batch, result, at, generator=generator, count=self.settings.schedule.virtual_views)
+            loss = loss + self.settings.weights.virtual * ramp * judged.pop("virtual")
+            terms |= judged
+        self._update(loss, terms, at, batch.numbers)
+        self._remember(result, batch.numbers, batch.flipped)
+        self.step += 1
+        return {name: float(value.detach()) for name, value in terms.items()} | {"loss": float(loss.detach())}
+
+    def _chosen(self, numbers: np.ndarray, flipped: np.ndarray, at: Moment) -> Tensor:
+        """Return which hypothesis of each picture to draw: the best by the table, or now and then another; never drawn ones first."""
+        rng = numpy_generator(self.settings.seed, "explore", self.step)
+        costs = self.table[numbers]
+        best = np.where(np.isinf(costs).any(1), np.isinf(costs).argmax(1), costs.argmin(1))
+        count = costs.shape[1]
+        other = rng.integers(count, size=len(numbers))
+        picked = np.where(rng.random(len(numbers)) < self.settings.schedule.explore, other, best)
+        return torch.from_numpy(mirrored_hypothesis(picked, flipped, count))
+
+    def _remember(self, result: StepResult, numbers: np.ndarray, flipped: np.ndarray) -> None:
+        pictures, hypotheses = result.pictures.numpy(), result.hypotheses.numpy()
+        own = mirrored_hypothesis(hypotheses, flipped[pictures], self.table.shape[1])
+        rows = numbers[pictures]
+        before, now = self.table[rows, own], result.choices.numpy()
+        self.table[rows, own] = np.where(np.isinf(before), now, _TABLE_KEEP * before + (1 - _TABLE_KEEP) * now)
+
+    def _update(self, loss: Tensor, terms: Mapping[str, Tensor], at: Moment, numbers: np.ndarray) -> None:
+        """Change the weights; nothing is changed by what is not finite."""
+        for name, value in {**terms, "loss": loss}.items():
+            self._refuse_nonfinite(value, f"the loss '{name}'", numbers)
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        for group, options in zip(self._groups, self._optimizer.param_groups, strict=True):
+            norm = nn.utils.clip_grad_norm_(group.parameters, self.settings.schedule.clip)
+            self._refuse_nonfinite(norm, f"the gradient of {group.name}", numbers)
+            options["lr"] = group.rate * at.rate
+        self._optimizer.step()
+
+    def _refuse_nonfinite(self, value: Tensor, what: str, numbers: np.ndarray) -> None:
+        if not math.isfinite(float(value.detach())):
+            names = ", ".join(self.pictures.names[int(number)] for number in numbers)
+            raise NotFiniteError(
+                f"step {self.step}: {what} is not finite; pictures {names}",
+                hint="nothing was updated, and the checkpoints are good; if it comes again from there, please report it",
+            )
+
+    def _save(self) -> None:
+        tensors = {f"model/{name}": value for name, value in self.model.state_dict().items()}
+        for group in self._groups:
+            for number, parameter in enumerate(group.parameters):
+                for name, value in self._optimizer.state.get(parameter, {}).items():
+                    tensors[f"adam/{group.name}/{number}/{name}"] = value.reshape(-1) if value.ndim == 0 else value
+        tensors["table"] = torch.from_numpy(np.where(np.isinf(self.table), -1.0, self.table).astype(np.float32))
+        facts: dict[str, Any] = {"settings": _plain(self._facts), "hours": self.hours}
+        if self.scaffold is not None:
+            crossings, skeleton = self.scaffold.crossings, self.scaffold.skeleton
+            tensors |= {"scaffold/ends": crossings.ends, "scaffold/faces": crossings.faces, "scaffold/mirror": crossings.mirror}
+            tensors |= {"scaffold/starts": skeleton.starts, "scaffold/tips": skeleton.ends, "scaffold/centre": skeleton.centre}
+            cell = self.settings.schedule.at(self.step - self.step % self.settings.schedule.renew_every if self.step else 0).cell
+            facts["scaffold"] = {"names": skeleton.names, "parents": skeleton.parents, "cell": cell}
+        save_checkpoint(self._checkpoints, Checkpoint(self.step, facts, tensors), kind=_KIND)
+
+    def _take(self, checkpoint: Checkpoint) -> None:
+        self._require_same(checkpoint.facts["settings"])
+        tensors = checkpoint.tensors
+        try:
+            self.model.load_state_dict({name[6:]: value for name, value in tensors.items() if name.startswith("model/")})
+        except RuntimeError as error:
+            raise ModelError(f"checkpoint of step {checkpoint.step}: its tensors do not fit", hint="start a new --state folder") from error
+        for group in self._groups:
+            for number, parameter in enumerate(group.parameters):
+                prefix = f"adam/{group.name}/{number}/"
+                state = {name.removeprefix(prefix): value.clone() for name, value in tensors.items() if name.startswith(prefix)}
+                if state:
+                    state["step"] = state["step"].reshape(())
+                    self._optimizer.state[parameter] = state
+        table = tensors["table"].numpy()
+        self.table = np.where(table < 0, np.inf, table).astype(np.float32)
+        self.step, self.hours = checkpoint.step, float(checkpoint.facts["hours"])
+        if "scaffold" in checkpoint.facts:
+            facts = checkpoint.facts["scaffold"]
+            grid = grid_of(self.settings.config, cell=float(facts["cell"]))
+            crossings = Crossings(grid, (0.0, 0.0, 0.0), tensors["scaffold/ends"], tensors["scaffold/faces"], tensors["scaffold/mirror"])
+            bones = (tensors["scaffold/starts"], tensors["scaffold/tips"], tensors["scaffold/centre"])
+            self.scaffold = Scaffold(crossings, Skeleton(tuple(facts["names"]), tuple(facts["parents"]), *bones))
+
+    def _require_same(self, there: Mapping[str, Any]) -> None:
+        here = _plain(self._facts)
+        for name in here:
+            if there.get(name) == here[name]:
+                continue
+            if name in ("threads", "torch"):
+                self._warn(f"{name} was {there.get(name)} and is {here[name]}: not the numbers of an uninterrupted run to the last digit")
+            else:
+                differences = _differences(there.get(name), here[name], name)
+                raise InputError(
+                    f"the training in the state folder has another {differences[0]}",
+                    hint="go on with the same, or choose another --state folder",
+                )
+
+
+def digest_of(*arrays: np.ndarray) -> str:
+    """Return the sha256 of arrays, as lower-case hex."""
+    sha = hashlib.sha256()
+    for array in arrays:
+        sha.update(str((array.dtype, array.shape)).encode())
+        sha.update(np.ascontiguousarray(array).tobytes())
+    return sha.hexdigest()
+
+
+def _plain(values: Any) -> Any:
+    """Return JSON's own idea of some values, so that those of a checkpoint compare equal."""
+    return json.loads(json.dumps(values))
+
+
+def _differences(there: Any, here: Any, name: str) -> list[str]:
+    if isinstance(there, dict) and isinstance(here, dict):
+        return [line for key in here for line in _differences(there.get(key), here[key], f"{name}.{key}")]
+    return [] if there == here else [f"{name}: {there}, asked for is {here}"]

@@ -1,0 +1,131 @@
+"""Virtual views (section 4): the animals of a batch from elsewhere and in another light, judged by a text-to-image model.
+
+Viewpoint and light are substituted, so no gradient reaches the heads that predict them; it reaches shape, pose and coat. The model is told
+which way it looks, in words: without them its gradient says nothing about the shape.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional
+
+from farm3d.core.color import srgb_from_linear
+from farm3d.core.shapes import Float, Tensor
+from farm3d.diffusion.distill import DistillOptions, distill
+from farm3d.diffusion.prior import PicturePrior
+from farm3d.model.category.model import CategoryModel
+from farm3d.render.renderer import render
+from farm3d.structures import Camera, Light
+from farm3d.training.category.pictures import VIEWS, PictureBatch
+from farm3d.training.category.schedule import Moment
+from farm3d.training.category.step import StepResult
+
+__all__ = ["Critic", "CriticOptions", "framed_cameras", "random_lights"]
+
+_FIELD_OF_VIEW_DEG = 25.0
+_FILL = (0.74, 0.86)  # the longer side of the animal's box, as a share of the picture: as the prior's training pictures are framed
+
+
+@dataclass(frozen=True)
+class CriticOptions:
+    """How virtual views are drawn and judged.
+
+    Attributes:
+        distill: noise levels, guidance and weighting.
+        size_px: side of the pictures; None takes the model's.
+        elevation_deg: of the virtual cameras, least and most.
+        grey: share of views drawn without the coat's colours, so that shape alone is judged.
+    """
+
+    distill: DistillOptions
+    size_px: int | None = None
+    elevation_deg: tuple[float, float] = (-5.0, 30.0)
+    grey: float = 0.25
+
+
+class Critic:
+    """A text-to-image model and what it is asked.
+
+    Args:
+        prior: the frozen model.
+        category: species, as the prompts name it.
+        phrases: of the eight views, from the front round by the animal's left side.
+        options: see :class:`CriticOptions`.
+    """
+
+    def __init__(self, prior: PicturePrior, category: str, phrases: tuple[str, ...], options: CriticOptions) -> None:
+        if len(phrases) != VIEWS:
+            raise ValueError(f"{len(phrases)} phrases, expected {VIEWS}")
+        self.prior, self.options = prior, options
+        self.prompts = prior.embed([f"a {category}, {phrase}" for phrase in phrases])
+        self.digest = f"{prior.digest} {options}"
+
+    def judge(
+        self, model: CategoryModel, batch: PictureBatch, result: StepResult, at: Moment, *, generator: torch.Generator, count: int
+    ) -> dict[str, Tensor]:
+        """Return ``virtual``, the loss of ``count`` virtual views of animals of this batch, and figures for the log.
+
+        Each animal's pose is that of its best hypothesis, drawn anew so that the gradient is only that of the virtual view.
+        """
+        best = _best_rows(result, len(batch))
+        order = torch.randperm(len(batch), generator=generator)[:count]
+        rows = best[order]
+        size = self.options.size_px or self.prior.size_px
+        seen_from = result.reading.viewpoints.cameras(result.pictures[rows], result.hypotheses[rows], size_px=size)
+        animals = model.individuals(
+            result.rest, result.reading, seen_from, result.pictures[rows], deform=at.deform, articulate=at.articulate
+        )
+        azimuth = 2 * math.pi * torch.rand(len(rows), generator=generator)
+        low, high = (math.radians(value) for value in self.options.elevation_deg)
+        elevation = low + (high - low) * torch.rand(len(rows), generator=generator)
+        fill = _FILL[0] + (_FILL[1] - _FILL[0]) * torch.rand(len(rows), generator=generator)
+        camera = framed_cameras(animals.vertices.detach(), azimuth, elevation, fill=fill, size_px=size)
+        albedo = model.colours(result.rest, result.reading.look)[result.pictures[rows]]
+        grey = torch.rand(len(rows), generator=generator) < self.options.grey
+        shade_of_grey = 0.2 + 0.5 * torch.rand(len(rows), 1, 1, generator=generator)
+        albedo = torch.where(grey[:, None, None], shade_of_grey.expand_as(albedo), albedo) if at.colour else shade_of_grey.expand_as(albedo)
+        ground = torch.rand(len(rows), 1, 1, 3, generator=generator)
+        light = random_lights(len(rows), generator)
+        drawn = render(animals.vertices, result.rest.faces, camera, light, albedo=albedo, background=ground)
+        rgb = srgb_from_linear(drawn.rgb).permute(0, 3, 1, 2)
+        views = (azimuth / (2 * math.pi / VIEWS)).round().long() % VIEWS
+        judged = distill(
+            self.prior, rgb, self.prompts.pick(views.tolist()), generator=generator, options=self.options.distill, alpha=drawn.mask
+        )
+        return {"virtual": judged.loss.mean(), "virtual_error": judged.error.mean(), "virtual_norm": judged.gradient_norm.mean()}
+
+
+def framed_cameras(
+    vertices: Float[Tensor, "N V 3"], azimuth: Float[Tensor, "N"], elevation: Float[Tensor, "N"], *, fill: Float[Tensor, "N"], size_px: int
+) -> Camera:
+    """Return cameras at these angles (radians) whose pictures hold each animal in the middle, its box's longer side this share wide."""
+    target = (vertices.amin(1) + vertices.amax(1)) / 2
+    distance = (vertices.amax(1) - vertices.amin(1)).norm(dim=1) / (2 * math.tan(math.radians(_FIELD_OF_VIEW_DEG) / 2))
+    for _ in range(4):
+        camera = Camera.orbit(azimuth, elevation, distance=distance, target=target, fov_deg=_FIELD_OF_VIEW_DEG, size_px=size_px)
+        at = camera.pixels(vertices)
+        low, high = at.amin(1), at.amax(1)
+        off = (low + high) / 2 - size_px / 2
+        metres_a_pixel = (distance / camera.intrinsics[:, 0])[:, None]
+        right, up = camera.T_camera_world[:, 0, :3], camera.T_camera_world[:, 1, :3]
+        target = target + (right * off[:, :1] - up * off[:, 1:]) * metres_a_pixel
+        distance = distance * (high - low).amax(1) / (fill * size_px)
+    return Camera.orbit(azimuth, elevation, distance=distance, target=target, fov_deg=_FIELD_OF_VIEW_DEG, size_px=size_px)
+
+
+def random_lights(count: int, generator: torch.Generator) -> Light:
+    """Return lights over the ranges of sections 2.9 and 4.2."""
+    a, b, c, d = torch.rand(4, count, generator=generator)
+    direction = functional.normalize(torch.stack([2 * a - 1, torch.full_like(a, 0.5), 2 * b - 1], -1), dim=-1)
+    ambient = 0.2 + 0.5 * c
+    return Light(direction, ambient, 0.5 + 0.5 * d * (1.2 - ambient))
+
+
+def _best_rows(result: StepResult, count: int) -> Tensor:
+    """Return the row of the cheapest hypothesis of each picture."""
+    costs = result.choices.unflatten(0, (count, -1))
+    per = costs.shape[1]
+    return torch.arange(count) * per + costs.argmin(1)

@@ -1,0 +1,89 @@
+"""The losses of section 3: known values, right direction, no reward for less overlap."""
+
+import math
+
+import pytest
+import torch
+
+from farm3d.core.random import torch_generator
+from farm3d.geometry.tetrahedra import ellipsoid_sdf
+from farm3d.model.fields import ShapeField
+from farm3d.training.category.losses import (
+    articulation_loss,
+    colour_loss,
+    deformation_loss,
+    eikonal_loss,
+    feature_loss,
+    inside_distances,
+    mask_loss,
+    missing_loss,
+    score_loss,
+)
+
+
+def disc(radius: float, *, size: int = 32, x: float = 0.0) -> torch.Tensor:
+    at = torch.arange(size) + 0.5 - size / 2
+    return ((at[:, None] ** 2 + (at[None] - x) ** 2) < radius**2).float()[None]
+
+
+def test_masks() -> None:
+    one, other = disc(8), disc(8, x=4)
+    assert float(mask_loss(one, one)) == 0
+    assert float(mask_loss(one, other)) == pytest.approx(float((one != other).float().mean()))
+    inside = inside_distances(one)
+    assert float(inside.max()) == pytest.approx(8 / 32, abs=1 / 32) and float(inside[one == 0].max()) == 0
+    assert float(missing_loss(one, inside)) == 0
+    assert float(missing_loss(torch.zeros_like(one), inside)) == pytest.approx(
+        math.pi * 8.5**3 / 3 / 32**3, rel=0.05
+    )  # a cone: half a pixel to the background
+
+
+def test_features_are_compared_over_the_overlap() -> None:
+    seen = torch.randn(1, 4, 8, 8, generator=torch_generator(0, "seen"))
+    target = torch.ones(1, 32, 32)
+    wrong = torch.zeros(1, 4, 32, 32)
+    whole = feature_loss(wrong, target, seen, target)
+    assert float(whole) == pytest.approx(float(seen.square().mean()), rel=1e-5)
+    half = torch.ones(1, 32, 32)
+    half[:, :, 16:] = 0
+    less = feature_loss(wrong * half[:, None], half, seen, target)
+    assert float(less) == pytest.approx(float(seen[..., :4].square().mean()), rel=1e-5)  # not half of it
+    right = torch.nn.functional.interpolate(seen, (32, 32), mode="nearest")
+    assert float(feature_loss(right, target, seen, target)) < 1e-10
+
+
+def test_colours_count_within_both_outlines() -> None:
+    image, drawn = torch.zeros(1, 3, 32, 32), torch.full((1, 3, 32, 32), 0.5)
+    assert float(colour_loss(drawn, disc(8), image, disc(8))) == pytest.approx(0.5)
+    assert float(colour_loss(drawn, disc(3, x=-12), image, disc(3, x=12))) == 0  # nothing in common
+    mask = disc(8).requires_grad_()
+    drawn.requires_grad_()
+    colour_loss(drawn, mask, image, disc(8)).sum().backward()
+    assert mask.grad is None  # the overlap is no way to lower it
+    assert drawn.grad is not None and float(drawn.grad[:, :, disc(6)[0] > 0].min()) > 0
+
+
+def test_small_ones() -> None:
+    assert float(articulation_loss(torch.full((1, 5, 3), 0.2))) == pytest.approx(0.04)
+    assert float(deformation_loss(torch.full((1, 5, 3), 0.1))) == pytest.approx(0.01)
+    achieved = torch.tensor([2.0], requires_grad=True)
+    score = torch.tensor([0.5], requires_grad=True)
+    loss = score_loss(score, achieved)
+    assert float(loss.detach()) == pytest.approx(2.25)
+    loss.sum().backward()
+    assert achieved.grad is None and score.grad is not None and float(score.grad) < 0
+
+
+def test_a_distance_has_slope_one() -> None:
+    field = ShapeField(octaves=4, hidden=32, layers=2)
+    with torch.no_grad():
+        points = torch.rand(400, 3, generator=torch_generator(0, "points")) * 2 - 1
+        numeric = torch.stack(
+            [(ellipsoid_sdf(points + step) - ellipsoid_sdf(points - step)) / 2e-3 for step in 1e-3 * torch.eye(3)], 1
+        ).norm(dim=1)
+    assert float(eikonal_loss(field, points).detach()) == pytest.approx(float((numeric - 1).square().mean()), rel=0.02)
+    with torch.no_grad():
+        field.mlp.first.bias.add_(0.1)
+        field.mlp.rest[-1].weight.add_(0.05)  # pyright: ignore[reportArgumentType]
+    eikonal_loss(field, points).backward()
+    assert all(parameter.grad is not None for parameter in field.parameters())

@@ -1,0 +1,53 @@
+"""Batches depend on the step alone, mirrored pictures are mirrored in all, and the schedule does what its table says."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from tests.testing.toy_category import toy_pictures
+
+from farm3d.training.category.pictures import mirrored_view
+from farm3d.training.category.schedule import Schedule
+from farm3d.training.category.step import mirrored_hypothesis
+
+
+def test_batches_depend_on_the_step_alone_and_show_each_picture_once_an_epoch() -> None:
+    pictures = toy_pictures()
+    batches = [pictures.batch(step, seed=3, size=6) for step in range(8)]
+    for epoch in (batches[:4], batches[4:]):
+        assert sorted(number for batch in epoch for number in batch.numbers) == list(range(24))
+    again = pictures.batch(5, seed=3, size=6)
+    assert torch.equal(again.rgb, batches[5].rgb) and np.array_equal(again.flipped, batches[5].flipped)
+    assert not np.array_equal(pictures.batch(5, seed=4, size=6).numbers, again.numbers)
+
+
+def test_a_mirrored_picture_is_mirrored_in_all() -> None:
+    pictures = toy_pictures()
+    numbers = np.arange(6)
+    plain = pictures.take(numbers, np.zeros(6, bool))
+    turned = pictures.take(numbers, np.ones(6, bool))
+    for name in ("rgb", "mask", "features"):
+        assert torch.equal(getattr(turned, name), getattr(plain, name).flip(-1))
+    assert float(plain.features.std()) == pytest.approx(1, abs=0.5)
+    assert mirrored_view(np.array([0, 1, 2, 4, 7, -1])).tolist() == [0, 7, 6, 4, 1, -1]
+    assert turned.views.tolist() == mirrored_view(plain.views.numpy()).tolist()
+
+
+def test_quarters_change_sides() -> None:
+    """Hypothesis k looks from 45 + 90 k degrees: the mirror image of 45 degrees is 315."""
+    middles = 45 + 90 * np.arange(4)
+    mirrored = mirrored_hypothesis(np.arange(4), np.ones(4, bool), 4)
+    assert np.array_equal(middles[mirrored], (-middles) % 360)
+    assert np.array_equal(mirrored_hypothesis(np.arange(4), np.zeros(4, bool), 4), np.arange(4))
+
+
+def test_the_schedule_switches_on_time() -> None:
+    schedule = Schedule(10_000)
+    first, early, middle, late, last = (schedule.at(step) for step in (0, 500, 5000, 8500, 9999))
+    assert math.isinf(first.softness) and first.every_hypothesis and not first.articulate and first.rate < 0.05
+    assert early.articulate and not early.centred and early.softness < 1 and early.batch == 4
+    assert middle.centred and middle.colour and middle.virtual and not middle.deform and not middle.every_hypothesis
+    assert schedule.at(5001).virtual is False and middle.softness == pytest.approx(schedule.softness[1])
+    assert late.deform and late.size_px > first.size_px and late.cell < first.cell and late.rate < 1
+    assert last.rate == pytest.approx(schedule.decay_to, rel=0.01)

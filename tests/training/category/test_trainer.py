@@ -1,0 +1,122 @@
+"""Learning a category: it gets better, goes on exactly after a kill, and stops before what is not finite."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tests.testing.toy_category import toy_pictures
+
+from farm3d.core.errors import InputError, NotFiniteError
+from farm3d.model.category.config import CategoryConfig
+from farm3d.training.category.schedule import Schedule, Weights
+from farm3d.training.category.trainer import CategoryTrainer, Run
+
+REPOSITORY = str(Path(__file__).resolve().parents[3])
+SCHEDULE = Schedule(
+    12,
+    batch_early=2,
+    batch_late=3,
+    size_early=32,
+    size_late=48,
+    cell_early=0.4,
+    cell_late=0.35,
+    renew_every=3,
+    uniform_steps=2,
+    virtual_from=2.0,
+)
+
+
+def run_of(**changes: object) -> Run:
+    config = CategoryConfig("toy", channels=16, feature_channels=8, code=24, local=12, sdf_hidden=32, sdf_layers=2, bone_width=32)
+    return Run(config, dataclasses.replace(SCHEDULE, **changes), Weights(view_words=0.3))  # pyright: ignore[reportArgumentType]
+
+
+def state_of(trainer: CategoryTrainer) -> dict[str, torch.Tensor]:
+    return {**trainer.model.state_dict(), "table": torch.from_numpy(trainer.table)}
+
+
+def same(one: CategoryTrainer, other: CategoryTrainer) -> bool:
+    theirs = state_of(other)
+    return all(torch.equal(value, theirs[name]) for name, value in state_of(one).items())
+
+
+def lines_of(folder: Path) -> list[dict]:
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name != "hours"} for line in lines]
+
+
+def test_outlines_get_better(tmp_path: Path) -> None:
+    told = []
+    run = run_of(steps=60, uniform_steps=5, rate_shape=3e-3, size_late=32, table_from=0.7)
+    trainer = CategoryTrainer(run, toy_pictures(), tmp_path, report=told.append)
+    assert trainer.run()
+    begin, end = (np.mean([progress.figures["iou"] for progress in told[part]]) for part in (slice(0, 8), slice(-8, None)))
+    assert end > begin + 0.05
+    assert [line["step"] for line in lines_of(tmp_path)] == [20, 40, 60]
+    assert told[-1].left_s == 0 and np.isfinite(trainer.table).any()
+
+
+_KILLED = """
+import os, signal, sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+sys.path.insert(0, {repository!r})
+from tests.testing.toy_category import toy_pictures
+from tests.training.category.test_trainer import run_of
+from farm3d.training.category.trainer import CategoryTrainer
+def report(progress):
+    if progress.step == {die}:
+        os.kill(os.getpid(), signal.SIGKILL)
+CategoryTrainer(run_of(), toy_pictures(), Path({folder!r}), report=report, checkpoint_minutes=0.0).run()
+"""
+
+
+def test_killed_it_ends_at_the_same_bits(tmp_path: Path) -> None:
+    """kill -9 after any step, also between two looks at the surface: equal weights, table and log."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        whole = CategoryTrainer(run_of(), toy_pictures(), tmp_path / "whole")
+        assert whole.run()
+        for die in (2, 5, 9):
+            program = _KILLED.format(repository=REPOSITORY, die=die, folder=str(tmp_path / "killed"))
+            done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, env={**os.environ})
+            assert done.returncode == -signal.SIGKILL, done.stderr
+        last = CategoryTrainer(run_of(), toy_pictures(), tmp_path / "killed")
+        assert last.step == 8
+        assert last.run() and same(last, whole)
+        assert lines_of(last.folder) == lines_of(whole.folder)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_asked_to_stop_it_saves(tmp_path: Path) -> None:
+    first = CategoryTrainer(run_of(), toy_pictures(), tmp_path, should_stop=lambda: first.step == 7)
+    assert not first.run() and first.step == 7
+    second = CategoryTrainer(run_of(), toy_pictures(), tmp_path)
+    assert second.step == 7 and same(first, second)
+
+
+def test_what_is_not_finite_stops_before_the_update(tmp_path: Path) -> None:
+    trainer = CategoryTrainer(run_of(), toy_pictures(), tmp_path)
+    trainer.one_step()
+    before = {name: value.clone() for name, value in state_of(trainer).items()}
+    trainer.model.features.mlp.first.bias.register_hook(lambda gradient: gradient * float("nan"))
+    with pytest.raises(NotFiniteError, match=r"step 1: the gradient of features is not finite; pictures toy-\d+, toy-\d+"):
+        trainer.one_step()
+    assert all(torch.equal(before[name], value) for name, value in state_of(trainer).items())
+
+
+def test_another_training_in_the_folder_is_refused(tmp_path: Path) -> None:
+    first = CategoryTrainer(run_of(), toy_pictures(), tmp_path, should_stop=lambda: True)
+    first.run()
+    with pytest.raises(InputError, match=r"another schedule.steps: 12, asked for is 13"):
+        CategoryTrainer(run_of(steps=13), toy_pictures(), tmp_path)
