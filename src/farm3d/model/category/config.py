@@ -57,7 +57,7 @@ class CategoryConfig:
     sdf_octaves: int = 6
     sdf_hidden: int = 128
     sdf_layers: int = 4
-    box: tuple[float, float, float] = (1.35, 2.4, 2.65)
+    box: tuple[float, float, float] = (1.35, 2.4, 3.1)
     code: int = 128
     local: int = 48
     deform_hidden: int = 96

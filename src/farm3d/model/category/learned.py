@@ -1,0 +1,128 @@
+"""A learned category as a model folder, and one pass of it over a picture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import torch
+
+from farm3d.core.errors import ModelError
+from farm3d.core.shapes import Float, Tensor
+from farm3d.geometry.tetrahedra import Crossings
+from farm3d.model.category.config import CategoryConfig
+from farm3d.model.category.model import CategoryModel
+from farm3d.model.category.networks import Reading
+from farm3d.model.category.rest_shape import RestShape, Scaffold, grid_of, rest_shape
+from farm3d.model.folder import load_model_folder, save_model_folder
+from farm3d.structures import Skeleton
+
+__all__ = ["FeatureBasis", "LearnedCategory", "LearnedConfig"]
+
+_AGAIN = "fetch or copy the model folder again"
+
+
+@dataclass(frozen=True)
+class LearnedConfig:
+    """What a learned category is, but its tensors.
+
+    Attributes:
+        model: sizes and switches.
+        cell: of the grid whose topology is stored.
+        bone_names, bone_parents: of the skeleton.
+        encoder: name of the backbone; encoder_digest: and its sha256.
+    """
+
+    model: CategoryConfig
+    cell: float
+    bone_names: tuple[str, ...]
+    bone_parents: tuple[int, ...]
+    encoder: str
+    encoder_digest: str
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureBasis:
+    """How the backbone's channels become the model's: ``(f - mean) @ matrix / scale``; ``[C]``, ``[C, D]``, ``[D]``."""
+
+    mean: Float[Tensor, "C"]
+    matrix: Float[Tensor, "C D"]
+    scale: Float[Tensor, "D"]
+
+    def project(self, features: Float[Tensor, "B C G G"]) -> Float[Tensor, "B D G G"]:
+        """Return the components that the model reads, about unit spread."""
+        moved = torch.einsum("bchw,cd->bdhw", features - self.mean[:, None, None], self.matrix)
+        return moved / self.scale[:, None, None]
+
+
+@dataclass(frozen=True, eq=False)
+class LearnedCategory:
+    """A category model ready for use.
+
+    Attributes:
+        model: without gradients.
+        scaffold: topology and bones.
+        rest: the rest shape on it.
+        basis: from the backbone's features to the model's.
+        encoder, encoder_digest: the backbone.
+    """
+
+    model: CategoryModel
+    scaffold: Scaffold
+    rest: RestShape
+    basis: FeatureBasis
+    encoder: str
+    encoder_digest: str
+
+    @classmethod
+    def of(cls, model: CategoryModel, scaffold: Scaffold, basis: FeatureBasis, *, encoder: str, encoder_digest: str) -> Self:
+        """Put the parts together; the model is taken as it is now and loses its gradients."""
+        model.requires_grad_(False).eval()
+        return cls(model, scaffold, rest_shape(model.shape, scaffold), basis, encoder, encoder_digest)
+
+    def read(self, features: Float[Tensor, "B C G G"], image: Float[Tensor, "B 3 S S"], mask: Float[Tensor, "B S S"]) -> Reading:
+        """Read pictures: the backbone's features of the animals on grey, colours and coverage of the crops."""
+        return self.model.reader(self.basis.project(features), image, mask)
+
+    @classmethod
+    def from_pretrained(cls, folder: Path | str) -> Self:
+        """Load a model folder.
+
+        Raises:
+            ModelError: damaged, incomplete or of another kind.
+        """
+        config, tensors = load_model_folder(folder, LearnedConfig)
+        model = CategoryModel(config.model)
+        try:
+            model.load_state_dict({name[6:]: value.float() for name, value in tensors.items() if name.startswith("model.")})
+            grid = grid_of(config.model, cell=config.cell)
+            ends, faces, mirror = (tensors[f"scaffold.{name}"].long() for name in ("ends", "faces", "mirror"))
+            joints = (tensors[f"scaffold.{name}"] for name in ("starts", "tips", "centre"))
+            scaffold = Scaffold(
+                Crossings(grid, (0.0, 0.0, 0.0), ends, faces, mirror), Skeleton(config.bone_names, config.bone_parents, *joints)
+            )
+            basis = FeatureBasis(*(tensors[f"basis.{name}"] for name in ("mean", "matrix", "scale")))
+        except KeyError as error:
+            raise ModelError(f"{folder}: tensor {error} is missing", hint=_AGAIN) from error
+        except RuntimeError as error:
+            raise ModelError(f"{folder}: its tensors do not fit: {str(error).splitlines()[-1].strip()}", hint=_AGAIN) from error
+        return cls.of(model, scaffold, basis, encoder=config.encoder, encoder_digest=config.encoder_digest)
+
+    def save_pretrained(self, folder: Path | str, *, card: str) -> None:
+        """Write the model folder; ``card`` is the text of its README. Weights are kept in float16 but the shape's, which is exact."""
+        crossings, skeleton = self.scaffold.crossings, self.scaffold.skeleton
+        assert crossings.mirror is not None
+        tensors = {f"model.{name}": value if name.startswith("shape.") else value.half() for name, value in self.model.state_dict().items()}
+        tensors |= {
+            "scaffold.ends": crossings.ends.int(),
+            "scaffold.faces": crossings.faces.int(),
+            "scaffold.mirror": crossings.mirror.int(),
+        }
+        tensors |= {"scaffold.starts": skeleton.starts, "scaffold.tips": skeleton.ends, "scaffold.centre": skeleton.centre}
+        tensors |= {"basis.mean": self.basis.mean, "basis.matrix": self.basis.matrix, "basis.scale": self.basis.scale}
+        cell = max(crossings.grid.step)
+        config = LearnedConfig(self.model.config, cell, skeleton.names, skeleton.parents, self.encoder, self.encoder_digest)
+        if grid_of(self.model.config, cell=cell).cells != crossings.grid.cells:
+            raise ModelError(f"{folder}: no cell size gives the grid {crossings.grid.cells} again")
+        save_model_folder(folder, config, tensors=tensors, card=card)

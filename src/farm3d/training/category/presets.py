@@ -1,0 +1,76 @@
+"""Three ways to train a category: a minute, hours on a laptop, and as the paper does on a GPU."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from farm3d.model.category.config import CategoryConfig
+from farm3d.training.category.schedule import Schedule, Weights
+from farm3d.training.category.trainer import Run
+
+__all__ = ["PRESETS", "embedded", "paper", "tiny"]
+
+
+def tiny(category: str, *, channels: int, seed: int = 0, steps: int = 200) -> Run:
+    """A minute, to see that it runs: a small shape field, 32 to 48 px."""
+    config = CategoryConfig(category, channels=channels, feature_channels=min(8, channels), code=48, local=16, sdf_hidden=64, sdf_layers=2)
+    schedule = Schedule(
+        steps, batch_early=2, batch_late=4, size_early=32, size_late=48, cell_early=0.33, cell_late=0.25, uniform_steps=min(40, steps // 5)
+    )
+    return Run(config, schedule, Weights(view_words=0.5, virtual=1e-4), seed)
+
+
+def embedded(category: str, *, channels: int, seed: int = 0, steps: int = 12_000) -> Run:
+    """One to two hours on two cores, from the embedded prior's pictures: 64 then 96 px, all hypotheses for the first two fifths."""
+    config = CategoryConfig(category, channels=channels, feature_channels=min(16, channels))
+    return Run(config, Schedule(steps), Weights(view_words=0.5, virtual=2e-4), seed)
+
+
+def paper(category: str, *, channels: int, seed: int = 0, steps: int = 140_000) -> Run:
+    """The published sizes and times where they are known (sections 2 and 3), for Stable Diffusion's pictures, DINO's features and a GPU.
+
+    The shape's box is the paper's cube, its cells a 128th of it; articulation begins at 10,000 of 140,000 steps, deformation at 90,000.
+    """
+    config = CategoryConfig(
+        category,
+        channels=channels,
+        feature_channels=min(16, channels),
+        sdf_octaves=8,
+        sdf_hidden=256,
+        sdf_layers=5,
+        box=(3.5, 3.5, 3.5),
+        code=256,
+        local=128,
+        deform_hidden=256,
+        albedo_hidden=256,
+        albedo_layers=8,
+        albedo_octaves=10,
+        bone_width=256,
+    )
+    schedule = Schedule(
+        steps,
+        batch_early=10,
+        batch_late=10,
+        size_early=256,
+        size_late=256,
+        cell_early=7 / 128,
+        cell_late=7 / 256,
+        cell_from=100 / 140,
+        uniform_steps=2000,
+        sharp_at=0.03,
+        softness=(1.0, 0.01),
+        table_from=6 / 140,
+        articulation_from=10 / 140,
+        centred_from=60 / 140,
+        colour_from=0.0,
+        deformation_from=90 / 140,
+        virtual_from=20 / 140,
+        virtual_every=1,
+        rate_shape=1e-3,
+        rate_features=1e-3,
+        rate_networks=1e-4,
+    )
+    return Run(config, schedule, dataclasses.replace(Weights(), view_words=0.0, virtual=1e-4), seed)
+
+
+PRESETS = {"tiny": tiny, "embedded": embedded, "paper": paper}
