@@ -54,6 +54,9 @@ def _progress(words: str) -> Iterator[Callable[[int, int], None]]:
         yield advance
 
 
+_USES = {"EncoderConfig": "backbone of the categories", "Farm3DEmbeddedPipeline": "words to pictures: generate, prior, train"}
+
+
 def list_models(options: ModelsListOptions) -> int:
     """Print the shipped models and the segmenters found on this machine; return 0."""
     from farm3d.data.fetch import models_folder
@@ -65,7 +68,7 @@ def list_models(options: ModelsListOptions) -> int:
         print(f"shipped with farm3d, in {shown_path(shipped[0][0].parent)}:")
     for folder, manifest in shipped:
         size_mb = sum(facts["size_bytes"] for facts in manifest["files"].values()) / 1e6
-        use = "backbone of the categories" if manifest["kind"] == "EncoderConfig" else f"--category {folder.name}"
+        use = _USES.get(manifest["kind"], "") or f"--category {folder.name}"
         print(f"  {folder.name:<22} {size_mb:6.1f} MB  {use}")
     found = installed_segmenters()
     if not found:

@@ -18,6 +18,7 @@ Class names in the files are compared with our own and used for nothing else. We
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,7 +128,7 @@ def read_parts(path: Path) -> tuple[EmbeddedParts, dict[str, Any], str]:
     """Read a folder after checking every byte of it.
 
     Returns:
-        The parts (float32, on the CPU), the scheduler's config, and the digest of the whole.
+        The parts (float32, on the CPU), the scheduler's config, and the digest of all but the card.
 
     Raises:
         ModelError: naming the file: missing, changed, of another kind or version, or what does not fit together.
@@ -157,7 +158,9 @@ def read_parts(path: Path) -> tuple[EmbeddedParts, dict[str, Any], str]:
     scheduler = parse_json(path / _SCHEDULER_FILE, contents[_SCHEDULER_FILE])
     if not isinstance(scheduler, dict) or scheduler.get("_class_name") != _SCHEDULER:
         raise ModelError(f"{path / _SCHEDULER_FILE}: expected the config of a {_SCHEDULER}")
-    return parts, scheduler, folder.digest
+    own = {name: contents[name] for name in sorted(names) if name != _CARD}  # what is said of a model is not the model
+    digest = hashlib.sha256("".join(f"{name} {hashlib.sha256(data).hexdigest()}\n" for name, data in own.items()).encode()).hexdigest()
+    return parts, scheduler, digest
 
 
 def tensors_of(parts: EmbeddedParts) -> dict[str, Tensor]:
