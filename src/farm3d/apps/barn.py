@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import io
 import json
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from farm3d.apps.barn_options import BarnCheckOptions, BarnLookOptions, BarnMakeOptions
+from farm3d.apps.progress import progress
 from farm3d.core.errors import InputError
 
 __all__ = ["check_barn", "look_at_barn", "make_barn"]
@@ -51,7 +50,7 @@ def make_barn(options: BarnMakeOptions) -> int:
     make_draw = functools.partial(_make_draw, settings, rigs)
     workers = options.workers or os.cpu_count() or 1
     started = time.perf_counter()
-    with _progress(f"{kind.noun}, {options.split}") as advance:
+    with progress(f"{kind.noun}, {options.split}") as advance:
         if workers == 1:
             report = write_shards(options.out, plan, make_draw(), part=options.part, on_progress=advance)
         else:
@@ -172,35 +171,6 @@ def _make_draw(settings: object, rigs: Path) -> Callable[[int], tuple[str, dict[
         return sample.key, members(sample, truth=settings.truth)
 
     return one
-
-
-@contextlib.contextmanager
-def _progress(words: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar with the time left on stderr where it is a terminal; else a line now and then."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    bar = Progress(*columns, console=console, disable=not console.is_terminal)
-    started, told = time.perf_counter(), 0.0
-    first: list[int] = []
-    with bar:
-        task = bar.add_task(words)
-
-        def advance(done: int, total: int) -> None:
-            nonlocal told
-            if not first:
-                first.append(done - 1)
-            bar.update(task, completed=done, total=total)
-            now = time.perf_counter()
-            if not console.is_terminal and (now - told > 30 or done == total):
-                told = now
-                rate = (done - first[0]) / max(now - started, 1e-6)
-                left = f", about {(total - done) / rate:.0f} s left" if done < total else ""
-                print(f"{words}: {done} of {total}, {rate:.1f} a second{left}", file=sys.stderr, flush=True)
-
-        yield advance
 
 
 def _wrapped(text: str, pen: object, font: object, width: int) -> list[str]:

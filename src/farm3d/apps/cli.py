@@ -21,8 +21,17 @@ import tyro
 
 from farm3d.apps.barn_options import BarnCheckOptions, BarnLookOptions, BarnMakeOptions, BarnVerbs
 from farm3d.apps.evaluate_options import EvaluateOptions
+from farm3d.apps.generate_options import (
+    DataCheckOptions,
+    DataFeaturesOptions,
+    DataLookOptions,
+    DataVerbs,
+    GenerateOptions,
+    PrepareDataOptions,
+)
 from farm3d.apps.options import DoctorOptions, ModelsFetchOptions, ModelsListOptions, ModelsOptions, ReconstructOptions, RenderOptions
-from farm3d.apps.prior_options import PriorLookOptions, PriorTrainOptions, PriorVerbs
+from farm3d.apps.prior_options import PriorJudgeOptions, PriorLookOptions, PriorScoreOptions, PriorTrainOptions, PriorVerbs
+from farm3d.apps.train_options import TrainOptions
 from farm3d.core.errors import Farm3DError
 from farm3d.core.version import __version__
 
@@ -38,6 +47,10 @@ _Verb = (
     | Annotated[BarnVerbs, tyro.conf.subcommand("barn", prefix_name=False)]
     | Annotated[EvaluateOptions, tyro.conf.subcommand("evaluate", prefix_name=False)]
     | Annotated[PriorVerbs, tyro.conf.subcommand("prior", prefix_name=False)]
+    | Annotated[GenerateOptions, tyro.conf.subcommand("generate", prefix_name=False)]
+    | Annotated[PrepareDataOptions, tyro.conf.subcommand("prepare-data", prefix_name=False)]
+    | Annotated[DataVerbs, tyro.conf.subcommand("data", prefix_name=False)]
+    | Annotated[TrainOptions, tyro.conf.subcommand("train", prefix_name=False)]
     | Annotated[DoctorOptions, tyro.conf.subcommand("doctor", prefix_name=False)]
 )
 
@@ -73,7 +86,7 @@ def parse(arguments: Sequence[str]) -> Any:
     if isinstance(options, ReconstructOptions) and not options.photos:
         _complain("no photograph given", hint="name at least one picture or folder: farm3d reconstruct PHOTO --out DIR")
         raise SystemExit(2)
-    return options.action if isinstance(options, ModelsOptions | BarnVerbs | PriorVerbs) else options
+    return options.action if isinstance(options, ModelsOptions | BarnVerbs | PriorVerbs | DataVerbs) else options
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -215,6 +228,38 @@ def _run(options: Any) -> int:
             from farm3d.apps.prior import look_at_prior
 
             return look_at_prior(options)
+        case PriorScoreOptions():
+            from farm3d.apps.prior_score import score_prior
+
+            return score_prior(options)
+        case PriorJudgeOptions():
+            from farm3d.apps.prior_judge import judge_prior
+
+            return judge_prior(options)
+        case GenerateOptions():
+            from farm3d.apps.generate import generate
+
+            return generate(options)
+        case PrepareDataOptions():
+            from farm3d.apps.data import prepare_data
+
+            return prepare_data(options)
+        case DataCheckOptions():
+            from farm3d.apps.data import check_training_set
+
+            return check_training_set(options)
+        case DataLookOptions():
+            from farm3d.apps.data import look_at_training_set
+
+            return look_at_training_set(options)
+        case DataFeaturesOptions():
+            from farm3d.apps.data import features_of_training_set
+
+            return features_of_training_set(options)
+        case TrainOptions():
+            from farm3d.apps.train import train
+
+            return train(options)
         case DoctorOptions():
             from farm3d.apps.doctor import doctor
 
@@ -254,5 +299,5 @@ def _shortened(box: str) -> str:
 
 
 def _verb_of(arguments: Sequence[str]) -> str:
-    verbs = ("reconstruct", "render", "models", "barn", "evaluate", "prior", "doctor")
+    verbs = ("reconstruct", "render", "models", "barn", "evaluate", "prior", "generate", "prepare-data", "data", "doctor")
     return f"{arguments[0]} " if arguments and arguments[0] in verbs else ""

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from farm3d.apps.prior_options import PriorLookOptions, PriorTrainOptions
+from farm3d.apps.stopping import stop_signals
 from farm3d.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def train_prior(options: PriorTrainOptions) -> int:
             checkpoint_minutes=options.checkpoint_minutes,
             grid_minutes=options.grid_minutes,
         )
-        with _signals() as received:
+        with stop_signals() as received:
             trainer = Trainer(settings, pictures, options.state, should_stop=received, report=_tell_progress(), warn=_warn)
             print(
                 f"{len(pictures)} pictures of {', '.join(pictures.species)}; {budget.words()}; {trainer.steps} steps done", file=sys.stderr
@@ -113,26 +113,6 @@ def _command(options: PriorTrainOptions) -> str:
     budget = f"--samples {options.samples}" if options.samples is not None else f"--hours {options.hours or _USUAL_HOURS:g}"
     data = " ".join(shlex.quote(path.name) for path in options.data)
     return f"farm3d prior train --data {data} --out OUT --state STATE {budget} --size {options.size} --seed {options.seed}"
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[Callable[[], int]]:
-    """Yield a function that says which of SIGINT and SIGTERM came, or 0. The second Ctrl-C ends the program at once."""
-    came: list[int] = []
-
-    def note(number: int, _frame: object) -> None:
-        if came:
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
-        came.append(number)
-        _warn("stopping after this step")
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: came[0] if came else 0
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _tell_reading() -> Callable[[int, int], None]:

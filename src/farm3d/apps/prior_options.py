@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-__all__ = ["PriorLookOptions", "PriorTrainOptions", "PriorVerbs"]
+__all__ = ["PriorJudgeOptions", "PriorLookOptions", "PriorScoreOptions", "PriorTrainOptions", "PriorVerbs"]
 
 
 @dataclass(frozen=True)
@@ -82,10 +82,112 @@ class PriorLookOptions:
 
 
 @dataclass(frozen=True)
+class PriorScoreOptions:
+    """Score a text-to-image model: how often it draws what it is asked, how far from the barn's pictures, and whether it memorises.
+
+    A classifier of species, view and action is trained on the barn's truth first, and its own accuracy reported: it bounds what follows.
+    Writes score.json, score.md, and sheets of samples by view, of all samples with their numbers, and of nearest training pictures.
+    """
+
+    model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
+    """Folder that `farm3d prior train` wrote, or a model in Stable Diffusion's layout."""
+
+    train_data: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="DIR ...")]
+    """Data sets that the model was trained on, of `farm3d barn make --split train`; of all species that the classifier shall tell apart."""
+
+    held_out: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="DIR ...")]
+    """Data sets of other animals, as of `farm3d barn make --split val --count 400`. Of split train, those kept from training count."""
+
+    out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
+    """Folder for the score and its sheets."""
+
+    state: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="")] = None
+    """Folder for pictures, features, classifier and samples, used again by the next run, also of another model; leave out for OUT/state."""
+
+    species: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = ()
+    """To draw; leave out for all that there are held-out pictures of."""
+
+    count: Annotated[int, tyro.conf.arg(metavar="N")] = 200
+    """Samples of each species: with 200, a share of 90 % is known to 4."""
+
+    seed: Annotated[int, tyro.conf.arg(metavar="N")] = 0
+    """Of samples, classifier and chance."""
+
+    guidance: Annotated[float, tyro.conf.arg(metavar="G")] = 4.0
+    """Of classifier-free guidance; 1 is none."""
+
+    steps: Annotated[int, tyro.conf.arg(metavar="N")] = 24
+    """Denoising steps."""
+
+    taught: Annotated[int, tyro.conf.arg(metavar="N")] = 1000
+    """Training pictures of each species that the classifier learns from; 40 kB of features each."""
+
+    searched: Annotated[int, tyro.conf.arg(metavar="N")] = 3000
+    """Training pictures of each species among which each sample's nearest is sought; 65 kB each."""
+
+    dtype: Literal["auto", "bfloat16", "float32"] = "auto"
+    """What the embedded model's denoiser computes in; auto takes bfloat16 where this processor is quicker at it."""
+
+    threads: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
+    """torch threads; leave out for one a core."""
+
+
+@dataclass(frozen=True)
+class PriorJudgeOptions:
+    """Ask whether a text-to-image model can be used as a critic, and with what noise and guidance.
+
+    First: is a picture denoised best with the caption of its own view? Then: of animals with one thing wrong (short legs, a thin body, the
+    head turned, a leg missing, another coat), how much of the way back does score distillation go, through the renderer? Writes judge.json,
+    judge.md, plots and pictures.
+    """
+
+    model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
+    """Folder that `farm3d prior train` wrote, or a model in Stable Diffusion's layout."""
+
+    held_out: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="DIR ...")]
+    """Data sets of animals that trained nothing, e.g. of `farm3d barn make --split val --count 400`."""
+
+    out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
+    """Folder for the verdict, its plots and pictures."""
+
+    rigs: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="")] = None
+    """Folder of the barn's rigs; leave out to fetch them once to the cache."""
+
+    species: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = ("horse", "cow", "sheep")
+    """Asked about their views; one animal of each is put wrong and mended."""
+
+    faults: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = ()
+    """Of short-legs, thin-body, head-turned, leg-missing, wrong-coat; leave out for all."""
+
+    pictures: Annotated[int, tyro.conf.arg(metavar="N")] = 40
+    """Held-out pictures of each species that are asked about."""
+
+    draws: Annotated[int, tyro.conf.arg(metavar="N")] = 24
+    """Random views at each value of a fault at which the gradient is measured."""
+
+    descent: Annotated[int, tyro.conf.arg(metavar="N")] = 40
+    """Steps of mending a fault; 0 leaves mending out."""
+
+    seed: Annotated[int, tyro.conf.arg(metavar="N")] = 0
+    """Of animals, views, lights, backgrounds and noise."""
+
+    quick: bool = False
+    """A minute instead of a quarter of an hour: a few pictures, one animal, few steps. Shows that it runs, and little more."""
+
+    dtype: Literal["auto", "bfloat16", "float32"] = "auto"
+    """What the embedded model's denoiser computes in; auto takes bfloat16 where this processor is quicker at it."""
+
+    threads: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
+    """torch threads; leave out for one a core."""
+
+
+@dataclass(frozen=True)
 class PriorVerbs:
-    """The text-to-image model: train the embedded one, look at what it draws."""
+    """The text-to-image model: train the embedded one, look at what it draws, score it, judge it as a critic."""
 
     action: (
         Annotated[PriorTrainOptions, tyro.conf.subcommand("train", prefix_name=False)]
         | Annotated[PriorLookOptions, tyro.conf.subcommand("look", prefix_name=False)]
+        | Annotated[PriorScoreOptions, tyro.conf.subcommand("score", prefix_name=False)]
+        | Annotated[PriorJudgeOptions, tyro.conf.subcommand("judge", prefix_name=False)]
     )

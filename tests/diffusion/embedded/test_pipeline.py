@@ -130,6 +130,8 @@ def test_saved_and_loaded_it_is_the_same(folder: Path, tmp_path: Path) -> None:
         assert (folder / file).read_bytes() == (tmp_path / "again" / file).read_bytes()
     again = EmbeddedPrior.from_pretrained(tmp_path / "again")
     assert again.digest == loaded.digest and again.name == "again"
+    loaded.save_pretrained(tmp_path / "told", card="# Horses, and more about them\n")
+    assert EmbeddedPrior.from_pretrained(tmp_path / "told").digest == loaded.digest  # what is said of a model is not the model
     assert torch.equal(loaded.draw(PROMPTS, seeds=[0, 1, 2], steps=3).rgb, again.draw(PROMPTS, seeds=[0, 1, 2], steps=3).rgb)
     assert isinstance(load_prior(folder), EmbeddedPrior)
 

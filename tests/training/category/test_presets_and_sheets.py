@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from tests.testing.toy_category import toy_pictures
 
 from farm3d.training.category.presets import PRESETS
 from farm3d.training.category.sheets import draw_training_sheet
 from farm3d.training.category.trainer import CategoryTrainer
-from tests.testing.toy_category import toy_pictures
 
 
 @pytest.mark.parametrize("name", PRESETS)

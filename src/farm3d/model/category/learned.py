@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Self
 
 import torch
+from torch.nn import functional
 
 from farm3d.core.errors import ModelError
 from farm3d.core.shapes import Float, Tensor
@@ -32,6 +33,7 @@ class LearnedConfig:
         cell: of the grid whose topology is stored.
         bone_names, bone_parents: of the skeleton.
         encoder: name of the backbone; encoder_digest: and its sha256.
+        normalize: whether the backbone's descriptors are scaled to length 1 first.
     """
 
     model: CategoryConfig
@@ -40,18 +42,24 @@ class LearnedConfig:
     bone_parents: tuple[int, ...]
     encoder: str
     encoder_digest: str
+    normalize: bool
 
 
 @dataclass(frozen=True, eq=False)
 class FeatureBasis:
-    """How the backbone's channels become the model's: ``(f - mean) @ matrix / scale``; ``[C]``, ``[C, D]``, ``[D]``."""
+    """How the backbone's channels become the model's: ``(f - mean) @ matrix / scale``; ``[C]``, ``[C, D]``, ``[D]``.
+
+    ``normalize``: descriptors are scaled to length 1 first.
+    """
 
     mean: Float[Tensor, "C"]
     matrix: Float[Tensor, "C D"]
     scale: Float[Tensor, "D"]
+    normalize: bool = False
 
     def project(self, features: Float[Tensor, "B C G G"]) -> Float[Tensor, "B D G G"]:
         """Return the components that the model reads, about unit spread."""
+        features = functional.normalize(features, dim=1) if self.normalize else features
         moved = torch.einsum("bchw,cd->bdhw", features - self.mean[:, None, None], self.matrix)
         return moved / self.scale[:, None, None]
 
@@ -102,7 +110,8 @@ class LearnedCategory:
             scaffold = Scaffold(
                 Crossings(grid, (0.0, 0.0, 0.0), ends, faces, mirror), Skeleton(config.bone_names, config.bone_parents, *joints)
             )
-            basis = FeatureBasis(*(tensors[f"basis.{name}"] for name in ("mean", "matrix", "scale")))
+            mean, matrix, scale = (tensors[f"basis.{name}"] for name in ("mean", "matrix", "scale"))
+            basis = FeatureBasis(mean, matrix, scale, config.normalize)
         except KeyError as error:
             raise ModelError(f"{folder}: tensor {error} is missing", hint=_AGAIN) from error
         except RuntimeError as error:
@@ -122,7 +131,8 @@ class LearnedCategory:
         tensors |= {"scaffold.starts": skeleton.starts, "scaffold.tips": skeleton.ends, "scaffold.centre": skeleton.centre}
         tensors |= {"basis.mean": self.basis.mean, "basis.matrix": self.basis.matrix, "basis.scale": self.basis.scale}
         cell = max(crossings.grid.step)
-        config = LearnedConfig(self.model.config, cell, skeleton.names, skeleton.parents, self.encoder, self.encoder_digest)
+        bones = skeleton.names, skeleton.parents
+        config = LearnedConfig(self.model.config, cell, *bones, self.encoder, self.encoder_digest, self.basis.normalize)
         if grid_of(self.model.config, cell=cell).cells != crossings.grid.cells:
             raise ModelError(f"{folder}: no cell size gives the grid {crossings.grid.cells} again")
         save_model_folder(folder, config, tensors=tensors, card=card)

@@ -19,10 +19,10 @@ from farm3d.core.shard_plan import read_plan
 from farm3d.core.shard_reader import ShardIndex
 from farm3d.training.prior.framing import framed
 
-__all__ = ["Caption", "PictureCache", "open_pictures"]
+__all__ = ["HELD_OUT_EVERY", "Caption", "PictureCache", "open_pictures"]
 
 _FORMAT = 2
-_HELD_OUT_EVERY = 40  # individuals: one in so many is kept for validation
+HELD_OUT_EVERY = 40  # individuals: one in so many is kept for validation
 _FORBIDDEN_SPLITS = ("test",)
 
 
@@ -98,13 +98,13 @@ def open_pictures(
     cache = PictureCache(pixels, captions, digest, lines)
     for held_out, purpose in ((False, "train"), (True, "validate")):
         if not len(cache.numbers(held_out=held_out)):
-            raise InputError(f"{len(cache)} pictures: none to {purpose} on", hint=f"give pictures of more than {_HELD_OUT_EVERY} animals")
+            raise InputError(f"{len(cache)} pictures: none to {purpose} on", hint=f"give pictures of more than {HELD_OUT_EVERY} animals")
     return cache
 
 
 def _identity(sources: Sequence[Path], size_px: int) -> tuple[str, tuple[str, ...]]:
     """Return a digest of the shards' manifests, and a line about each data set."""
-    lines, told = [], hashlib.sha256(f"{_FORMAT}/{size_px}/{_HELD_OUT_EVERY}".encode())
+    lines, told = [], hashlib.sha256(f"{_FORMAT}/{size_px}/{HELD_OUT_EVERY}".encode())
     for source in sources:
         plans = sorted(Path(source).glob("[!.]*.plan.json")) if Path(source).is_dir() else []
         if not plans:
@@ -139,7 +139,7 @@ def _read_shards(
                     facts = json.loads(files["json"])
                     rgb, alpha = _decoded(files["rgb.png"], "RGB"), _decoded(files["mask.png"], "L")
                     pixels[len(rows)] = framed(rgb, alpha, size_px=size_px, rng=numpy_generator(0, "framing", key))
-                    held_out = int(facts["individual"]) % _HELD_OUT_EVERY == 0
+                    held_out = int(facts["individual"]) % HELD_OUT_EVERY == 0
                     rows.append([facts["captions"], facts["category"], facts["backdrop"], held_out])
                 except (KeyError, OSError, ValueError, TypeError) as error:
                     raise InputError(f"{key}: cannot be trained on: {error}", hint="`farm3d barn check` says what is wrong") from error

@@ -23,10 +23,10 @@ from farm3d.core.shapes import Tensor
 from farm3d.diffusion.embedded.config import PRESETS
 from farm3d.diffusion.embedded.parts import EmbeddedParts, build_parts, tensors_of
 from farm3d.diffusion.embedded.tokenizer import WordTokenizer
-from farm3d.training.prior.batches import Batches
 from farm3d.training.checkpoint import Checkpoint, newest_checkpoint, remove_leftovers, save_checkpoint
-from farm3d.training.prior.flat_weights import FlatWeights
 from farm3d.training.log import TrainingLog
+from farm3d.training.prior.batches import Batches
+from farm3d.training.prior.flat_weights import FlatWeights
 from farm3d.training.prior.losses import decoder_loss, denoiser_loss, words_loss
 from farm3d.training.prior.picture_cache import PictureCache
 from farm3d.training.prior.schedule import PHASES, Phase, average_keep, learning_rate

@@ -1,0 +1,145 @@
+"""``farm3d train``: learn a category."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from farm3d.apps.progress import progress
+from farm3d.apps.stopping import stop_signals
+from farm3d.apps.train_options import TrainOptions
+from farm3d.core.errors import InputError
+
+if TYPE_CHECKING:
+    from farm3d.training.category.trainer import CategoryTrainer, Progress, Run
+
+__all__ = ["train"]
+
+_TELL_EVERY_S = 30.0
+_PARTS = ("articulation", "deformation", "hypotheses", "elevation", "local-features", "tail")
+
+
+def train(options: TrainOptions) -> int:
+    """Train, or go on training; return 0, or 128 + the signal that stopped it after a checkpoint.
+
+    Raises:
+        Farm3DError: data or a model that cannot be used, a state folder of another training, a full disk, a number that is not finite.
+    """
+    import torch
+
+    from farm3d.core.claims import claimed
+    from farm3d.model.category.learned import LearnedCategory
+    from farm3d.training.category.card import model_card
+    from farm3d.training.category.load import load_pictures
+    from farm3d.training.category.presets import PRESETS
+    from farm3d.training.category.sheets import draw_training_sheet
+    from farm3d.training.category.trainer import CategoryTrainer
+
+    _require_sensible(options)
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    with progress("reading pictures") as bar:
+        loaded = load_pictures(options.data, features=options.features, on_progress=bar)
+    more = {} if options.steps is None else {"steps": options.steps}
+    channels = loaded.pictures.features.shape[1]
+    run = _without(PRESETS[options.preset](loaded.category, channels=channels, seed=options.seed, **more), options.without)
+    if options.show_schedule:
+        print(_table(run))
+        return 0
+    with claimed(options.state / ".training.lock") as claim:
+        if claim is None:
+            raise InputError(f"{options.state}: another training is at work in this folder", hint="wait for it, or choose another --state")
+
+        def look(trainer: CategoryTrainer) -> None:
+            at = run.schedule.at(min(trainer.step, run.schedule.steps - 1))
+            path = options.state / "sheets" / f"step-{trainer.step:08d}.png"
+            if trainer.scaffold is not None:
+                draw_training_sheet(trainer.model, trainer.scaffold, trainer.pictures, at, run.weights, path)
+
+        with stop_signals() as received:
+            trainer = CategoryTrainer(
+                run,
+                loaded.pictures,
+                options.state,
+                critic=_critic(options.prior, loaded.category),
+                should_stop=received,
+                report=_tell(),
+                warn=lambda line: print(f"farm3d: {line}", file=sys.stderr, flush=True),
+                look=look,
+                look_every=options.look_every,
+                checkpoint_minutes=options.checkpoint_minutes,
+            )
+            count = len(loaded.pictures)
+            print(f"{count} pictures of {loaded.category}; {run.schedule.steps} steps, {trainer.step} done", file=sys.stderr)
+            if not trainer.run():
+                print(f"farm3d: stopped after {trainer.step} steps; the same command goes on from there", file=sys.stderr)
+                return 128 + received()
+        assert trainer.scaffold is not None
+        learned = LearnedCategory.of(
+            trainer.model, trainer.scaffold, loaded.basis, encoder=loaded.encoder, encoder_digest=loaded.encoder_digest
+        )
+        learned.save_pretrained(options.out, card=model_card(trainer, prior=options.prior, preset=options.preset))
+    print(f"{options.out}: {trainer.step} steps in {trainer.hours:.2f} hours; {options.state / 'sheets'} shows how it went")
+    return 0
+
+
+def _critic(prior: str | None, category: str):
+    """Open the model that judges virtual views, with the options that ``farm3d prior judge`` found best."""
+    if prior is None:
+        return None
+    from farm3d.barn.captions import VIEWS
+    from farm3d.diffusion.distill import DistillOptions
+    from farm3d.diffusion.prior import load_prior
+    from farm3d.training.category.virtual_views import Critic, CriticOptions
+
+    model = load_prior(prior)
+    own = model.draws_alpha
+    distill = DistillOptions(t_min=0.7, t_max=0.95, guidance=4.0) if own else DistillOptions()
+    return Critic(model, category, tuple(view[0] for view in VIEWS), CriticOptions(distill))
+
+
+def _without(run: Run, parts: tuple[str, ...]) -> Run:
+    names = [part.replace("-", "_") for part in parts if part != "view-words"]
+    weights = dataclasses.replace(run.weights, view_words=0.0) if "view-words" in parts else run.weights
+    switched = dataclasses.replace(run.config.parts, **dict.fromkeys(names, False))
+    return dataclasses.replace(run, config=dataclasses.replace(run.config, parts=switched), weights=weights)
+
+
+def _table(run: Run) -> str:
+    """Return weights and times, a line each."""
+    lines = ["weights"]
+    lines += [f"  {field.name:16} {getattr(run.weights, field.name):g}" for field in dataclasses.fields(run.weights)]
+    lines += ["schedule (shares of the run unless said otherwise)"]
+    lines += [f"  {field.name:16} {getattr(run.schedule, field.name)}" for field in dataclasses.fields(run.schedule)]
+    return "\n".join(lines)
+
+
+def _tell() -> Callable[[Progress], None]:
+    told = [0.0]
+
+    def tell(at: Progress) -> None:
+        if time.monotonic() - told[0] < _TELL_EVERY_S and at.step < at.steps:
+            return
+        told[0] = time.monotonic()
+        figures = ", ".join(f"{name} {at.figures[name]:.3f}" for name in ("loss", "iou", "feature") if name in at.figures)
+        pace = f"{1000 / at.steps_per_s:.0f} ms a step" if at.steps_per_s else ""
+        print(f"step {at.step} of {at.steps}: {figures}; {pace}, {at.left_s / 60:.0f} min left", file=sys.stderr, flush=True)
+
+    return tell
+
+
+def _require_sensible(options: TrainOptions) -> None:
+    from farm3d.core.sealed import MANIFEST
+
+    for part in options.without:
+        if part not in (*_PARTS, "view-words"):
+            raise InputError(f"--without {part}: no such part", hint=f"parts: {', '.join(_PARTS)}, view-words")
+    for name, least in (("steps", 1), ("threads", 1), ("look_every", 1)):
+        value = getattr(options, name)
+        if value is not None and value < least:
+            raise InputError(f"--{name.replace('_', '-')} {value}: expected at least {least}")
+    if options.out.exists() and not (options.out / MANIFEST).is_file():
+        raise InputError(f"{options.out}: exists and is not a model folder", hint="choose another --out folder")

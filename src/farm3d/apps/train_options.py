@@ -1,0 +1,58 @@
+"""What ``farm3d train`` can be told; field comments are the help texts. Light, as ``options.py`` is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+__all__ = ["TrainOptions"]
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Learn a category from pictures of it, with a text-to-image model as judge of the sides that no picture shows.
+
+    Stops at Ctrl-C with a checkpoint; the same command goes on from there, to the last bit. Pictures: `farm3d generate NAME --out DIR`.
+    """
+
+    data: Annotated[Path, tyro.conf.arg(metavar="DIR")]
+    """What `farm3d generate` or `prepare-data` wrote: pictures with their features."""
+
+    out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
+    """Model folder to write in the end."""
+
+    state: Annotated[Path, tyro.conf.arg(metavar="DIR")]
+    """Folder for checkpoints, log and training sheets: outside of your repository."""
+
+    prior: Annotated[str | None, tyro.conf.arg(metavar="FOLDER|HUB-ID", help_behavior_hint="")] = None
+    """Text-to-image model that judges virtual views, e.g. the one that drew the pictures. Leave out to learn from the pictures alone."""
+
+    preset: Literal["tiny", "embedded", "paper"] = "embedded"
+    """tiny: a minute. embedded: one to two hours on two cores. paper: the published sizes, for a GPU."""
+
+    steps: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
+    """Steps of the run; all times in the schedule are shares of it. Leave out for the preset's."""
+
+    seed: Annotated[int, tyro.conf.arg(metavar="N")] = 0
+    """Of weights, order and chance."""
+
+    features: Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="")] = None
+    """Which set of features, where the folder holds several."""
+
+    without: Annotated[tuple[str, ...], tyro.conf.arg(metavar="PART ...", help_behavior_hint="")] = ()
+    """Switch parts off, to see what they are worth: articulation, deformation, hypotheses, elevation, local-features, tail, view-words."""
+
+    threads: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
+    """torch threads; leave out for one a core. Results depend on it in the last digits."""
+
+    checkpoint_minutes: Annotated[float, tyro.conf.arg(metavar="M")] = 5.0
+    """Between checkpoints; the last two are kept (30 MB each)."""
+
+    look_every: Annotated[int, tyro.conf.arg(metavar="N")] = 1000
+    """Steps between training sheets."""
+
+    show_schedule: Annotated[bool, tyro.conf.arg(help_behavior_hint="")] = False
+    """Print losses, weights and times as a table and stop."""

@@ -1,0 +1,29 @@
+"""The model card of a learned category."""
+
+from __future__ import annotations
+
+from farm3d.training.category.trainer import CategoryTrainer
+
+__all__ = ["model_card"]
+
+
+def model_card(trainer: CategoryTrainer, *, prior: str | None, preset: str) -> str:
+    """Return the card's Markdown: what it is, from what, how to remake it, how far to trust it."""
+    run, config = trainer.settings, trainer.model.config
+    count = sum(parameter.numel() for parameter in trainer.model.parameters())
+    judge = "none" if prior is None or trainer.critic is None else trainer.critic.prior.name
+    return f"""# {config.category}: a learned category
+
+Shape, appearance, viewpoint and light of a {config.category} from one picture, learned from pictures alone: no 3D shapes, no template,
+no photographs unless the pictures below are such.
+
+| | |
+|---|---|
+| pictures | {len(trainer.pictures)}, digest {trainer.pictures.digest[:16]} |
+| judge of virtual views | {judge} |
+| command | `farm3d train --data DATA --out OUT --state STATE --preset {preset} --steps {run.schedule.steps} --seed {run.seed}` |
+| training | {trainer.step} steps, {trainer.hours:.2f} hours |
+| weights | {count / 1e6:.2f} million |
+
+Scores, where there are any, stand in docs/benchmark.md. What no picture and no judge has seen is a guess.
+"""

@@ -1,0 +1,89 @@
+"""A data set of ``farm3d generate`` or ``prepare-data`` in memory, as training wants it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from farm3d.core.errors import InputError
+from farm3d.model.category.learned import FeatureBasis
+from farm3d.model.feature_pca import FeaturePca
+from farm3d.training.category.pictures import PictureSet
+from farm3d.training.category.trainer import digest_of
+from farm3d.training.dataset.cutting import decoded
+from farm3d.training.dataset.rows import facts_of, feature_sets, is_finished, the_picture_set
+from farm3d.training.dataset.sheets import components_of, index_of
+
+__all__ = ["LoadedPictures", "load_pictures"]
+
+_LEAST = 16
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedPictures:
+    """Pictures, how the backbone's features became theirs, and which backbone that was."""
+
+    pictures: PictureSet
+    category: str
+    basis: FeatureBasis
+    encoder: str
+    encoder_digest: str
+
+
+def load_pictures(
+    folder: Path, *, features: str | None = None, size_px: int = 128, on_progress: Callable[[int, int], None] = lambda done, total: None
+) -> LoadedPictures:
+    """Read every row that has features.
+
+    Args:
+        folder: with one data set of pictures, finished, and its features.
+        features: name of the set of features, where there are several.
+        size_px: side that pictures are kept at; about 50 kB each at 128.
+        on_progress: told rows read and in all.
+
+    Raises:
+        InputError: no data set, not finished, no features, several of them, or too few pictures.
+        ModelError: the components or a row's features are damaged.
+    """
+    plan = the_picture_set(folder)
+    found = feature_sets(folder, plan.name)
+    names = ", ".join(each.name for each in found)
+    chosen = [each for each in found if features is None or each.name == features]
+    if len(chosen) != 1:
+        what = f"{folder}: {'no features' if not found else f'features: {names}'} for {plan.name}"
+        raise InputError(what, hint="make them with `farm3d data features`" if not found else "say which with --features")
+    for each in (plan, chosen[0]):
+        if not is_finished(folder, each):
+            raise InputError(f"{folder}: {each.name} is not finished", hint="run what makes it again")
+    pca = FeaturePca.load(folder / f"{chosen[0].name}.pca")
+    pictures, seen = index_of(folder, plan), index_of(folder, chosen[0])
+    rgb, mask, maps, views, kept = [], [], [], [], []
+    category = ""
+    for number, key in enumerate(seen.keys, start=1):
+        _, members = seen.read(key)
+        if "features.safetensors" in members:
+            _, own = pictures.read(key)
+            facts = facts_of(key, own)
+            category = str(facts.get("category", category))
+            image, cover = decoded(own)
+            small = functional.interpolate(torch.cat([image, cover[None]])[None], (size_px, size_px), mode="area")[0]
+            planes = (small * 255).round().byte().numpy()
+            rgb.append(planes[:3])
+            mask.append(planes[3])
+            maps.append(components_of(key, members).half().numpy())
+            views.append(-1 if facts.get("view") is None else int(facts["view"]))
+            kept.append(key)
+        on_progress(number, len(seen.keys))
+    if len(kept) < _LEAST:
+        raise InputError(f"{folder}: {len(kept)} pictures with features; at least {_LEAST} are needed", hint="generate more")
+    scale = pca.variance.clamp_min(1e-12).sqrt()
+    arrays = np.stack(rgb), np.stack(mask), np.stack(maps)
+    digest = digest_of(*arrays, np.array(views))
+    loaded = PictureSet(*arrays, scale.numpy(), np.array(views), tuple(kept), digest)
+    basis = FeatureBasis(pca.mean, pca.matrix, scale, pca.config.normalize)
+    return LoadedPictures(loaded, category, basis, pca.config.encoder, pca.config.encoder_digest)

@@ -1,0 +1,1 @@
+"""How well a text-to-image model draws what it is asked: `farm3d prior score`."""

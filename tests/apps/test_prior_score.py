@@ -1,0 +1,96 @@
+"""``farm3d prior score`` and ``farm3d prior judge`` as they are typed, on a tiny model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from tests.testing.toy_barn import toy_prior, write_toy_facts
+
+from farm3d.apps.cli import main
+
+pytest.importorskip("diffusers", reason="diffusers is not installed: pip install 'farm3d[diffusion]'")
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("prior")
+    toy_prior().save_pretrained(folder / "model")
+    for split, count in (("train", 40), ("val", 16)):
+        write_toy_facts(folder / f"horse-{split}", "horse", split=split, count=count)
+    return {"model": folder / "model", "train": folder / "horse-train", "val": folder / "horse-val", "state": folder / "state"}
+
+
+def scored(places: dict[str, Path], out: Path) -> list[str]:
+    data = ["--train-data", str(places["train"]), "--held-out", str(places["val"])]
+    numbers = ["--count", "8", "--steps", "2", "--taught", "24", "--searched", "24", "--threads", "1"]
+    return ["prior", "score", str(places["model"]), *data, "--out", str(out), "--state", str(places["state"]), *numbers]
+
+
+def test_a_score_is_written_and_the_second_run_makes_nothing_again(
+    places: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(scored(places, tmp_path / "first")) == 0
+    told = capsys.readouterr()
+    assert "score.md: 8 samples: species" in told.out and "drawing horse: 8 of 8" in told.err
+    report = json.loads((tmp_path / "first" / "score.json").read_text())
+    assert report["model"]["digest"] and report["settings"]["count"] == 8 and len(report["species"]["horse"]["seeds"]) == 8
+    assert report["command"].startswith("farm3d prior score MODEL --train-data horse-train") and str(tmp_path) not in report["command"]
+    assert report["autoencoder"]["mask_iou"] > 0.5
+    names = {"score.json", "score.md", "views-horse.png", "samples-horse-1.png", "neighbours-horse.png"}
+    assert {path.name for path in (tmp_path / "first").iterdir()} == names
+    assert main(scored(places, tmp_path / "again")) == 0
+    assert "drawing" not in capsys.readouterr().err
+    assert json.loads((tmp_path / "again" / "score.json").read_text()) | {"seconds": 0} == report | {"seconds": 0}
+    with Image.open(tmp_path / "again" / "views-horse.png") as one, Image.open(tmp_path / "first" / "views-horse.png") as other:
+        assert one.tobytes() == other.tobytes()
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        (["--count", "3"], "expected at least 8"),
+        (["--species", "wolf"], "no pictures of a wolf"),
+        (["--held-out", "nowhere"], "nowhere: no data set"),
+    ],
+)
+def test_what_cannot_be_scored_is_one_line(
+    places: dict[str, Path], tmp_path: Path, changes: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*scored(places, tmp_path), *changes]) == 2
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith("farm3d: ") and words in last
+
+
+def judged(places: dict[str, Path], out: Path, rigs: Path) -> list[str]:
+    words = ["--held-out", str(places["val"]), "--out", str(out), "--rigs", str(rigs), "--species", "horse", "--threads", "1"]
+    return ["prior", "judge", str(places["model"]), *words, "--faults", "wrong-coat", "--pictures", "2", "--descent", "2", "--quick"]
+
+
+def test_a_verdict_is_written(places: dict[str, Path], rig_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip install 'farm3d[evaluate]'")
+    assert main(judged(places, tmp_path, rig_folder)) == 0
+    assert "judge.md: true view preferred" in capsys.readouterr().out
+    report = json.loads((tmp_path / "judge.json").read_text())
+    assert report["views"]["own"]["all"]["sum"]["n"] == 2
+    coat = report["faults"]["wrong-coat"]
+    assert len(coat["gradient"]["rows"]) == 12 and coat["gradient"]["values"] == [1.0, 0.5, 0.0]
+    assert [row["way_back"].keys() for row in coat["by_number"]] == [{"horse"}] * 2 and len(report["settings_compared"]) == 2
+    assert {"way_back", "remaining", "disturbed"} <= set(coat["free_form"][0]["oracle"])
+    text = (tmp_path / "judge.md").read_text()
+    assert "wrong-coat" in text and "nan" not in text and str(tmp_path) not in text
+    for name in ("gradients.png", "mended-wrong-coat.png"):
+        with Image.open(tmp_path / name) as picture:
+            assert picture.width > 500
+
+
+def test_what_cannot_be_judged_is_one_line(
+    places: dict[str, Path], rig_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip install 'farm3d[evaluate]'")
+    for changes, words in ((["--faults", "two-heads"], "no fault 'two-heads'"), (["--species", "wolf"], "of wolf")):
+        assert main([*judged(places, tmp_path, rig_folder), *changes]) == 2
+        last = capsys.readouterr().err.strip().splitlines()[-1]
+        assert last.startswith("farm3d: ") and words in last
