@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["generate"]
 
 _SHIPPED_PRIOR = "embedded_prior"
-_USUAL = {True: (4.0, 24), False: (7.5, 50)}  # guidance and steps, of models that draw silhouettes and of those that do not
+_USUAL = {True: (4.0, 16), False: (7.5, 50)}  # guidance and steps, of models that draw silhouettes and of those that do not
 _USUAL_PX = 256
 _LOOKED_AT = 4
 

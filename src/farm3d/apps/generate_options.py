@@ -51,7 +51,7 @@ class GenerateOptions:
     """Of classifier-free guidance, 1 is none; leave out for 4 with an embedded model and 7.5 with Stable Diffusion."""
 
     steps: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
-    """Denoising steps; leave out for 24 with an embedded model and 50 with Stable Diffusion."""
+    """Denoising steps; leave out for 16 with an embedded model and 50 with Stable Diffusion."""
 
     size_px: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
     """Side of the crops; leave out for 256, or what the model draws if that is less."""

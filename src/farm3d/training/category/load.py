@@ -69,7 +69,7 @@ def load_pictures(
         if "features.safetensors" in members:
             _, own = pictures.read(key)
             facts = facts_of(key, own)
-            category = str(facts.get("category", category))
+            category = str(facts.get("category") or category)
             image, cover = decoded(own)
             small = functional.interpolate(torch.cat([image, cover[None]])[None], (size_px, size_px), mode="area")[0]
             planes = (small * 255).round().byte().numpy()
@@ -81,6 +81,8 @@ def load_pictures(
         on_progress(number, len(seen.keys))
     if len(kept) < _LEAST:
         raise InputError(f"{folder}: {len(kept)} pictures with features; at least {_LEAST} are needed", hint="generate more")
+    if not category:
+        raise InputError(f"{folder}: {plan.name} does not say what it shows", hint="make it again with --category NAME")
     scale = pca.variance.clamp_min(1e-12).sqrt()
     arrays = np.stack(rgb), np.stack(mask), np.stack(maps)
     digest = digest_of(*arrays, np.array(views))
