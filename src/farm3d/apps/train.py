@@ -97,7 +97,7 @@ def _critic(prior: str | None, category: str):
 
     model = load_prior(prior)
     own = model.draws_alpha
-    distill = DistillOptions(t_min=0.7, t_max=0.95, guidance=4.0) if own else DistillOptions()
+    distill = DistillOptions(t_min=0.7, t_max=0.85, guidance=5.0) if own else DistillOptions()
     return Critic(model, category, tuple(view[0] for view in VIEWS), CriticOptions(distill))
 
 
