@@ -85,7 +85,7 @@ class PriorLookOptions:
 class PriorScoreOptions:
     """Score a text-to-image model: how often it draws what it is asked, how far from the barn's pictures, and whether it memorises.
 
-    A classifier of species, view and action is trained on the barn's truth first, and its own accuracy reported: it bounds what follows.
+    A classifier of species, view and action is trained on the barn's truth first, and its own accuracy reported: it limits what follows.
     Writes score.json, score.md, and sheets of samples by view, of all samples with their numbers, and of nearest training pictures.
     """
 

@@ -84,6 +84,8 @@ def test_a_distance_has_slope_one() -> None:
     assert float(eikonal_loss(field, points).detach()) == pytest.approx(float((numeric - 1).square().mean()), rel=0.02)
     with torch.no_grad():
         field.mlp.first.bias.add_(0.1)
-        field.mlp.rest[-1].weight.add_(0.05)  # pyright: ignore[reportArgumentType]
+        last = field.mlp.rest[-1]
+        assert isinstance(last, torch.nn.Linear)
+        last.weight.add_(0.05)
     eikonal_loss(field, points).backward()
     assert all(parameter.grad is not None for parameter in field.parameters())

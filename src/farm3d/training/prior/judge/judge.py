@@ -28,6 +28,7 @@ SETTINGS = (
     Setting((0.5, 0.85), 3.0),
     Setting((0.7, 0.85), 1.0),
     Setting((0.7, 0.85), 5.0),
+    Setting((0.5, 0.85), 5.0),
 )
 _FREE = Setting((0.5, 0.85), 3.0)
 _QUICK_SETTINGS = (SETTINGS[1], SETTINGS[3])

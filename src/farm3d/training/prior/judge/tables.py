@@ -107,7 +107,7 @@ def _mending(report: Mapping[str, Any]) -> list[str]:
         " distance to"
         " the right animal that remains where it was wrong, and change where it was right, both as shares of the fault. The oracle is"
         " the same"
-        " descent toward the right animal's own pictures: no model can do better so.",
+        " descent toward the right animal's own pictures: what it leaves is the descent's, not the model's.",
         "",
         "| fault | animal | t | guidance | way back | oracle | remaining | oracle | disturbed | oracle |",
         "|---|---|---|---|---|---|---|---|---|---|",

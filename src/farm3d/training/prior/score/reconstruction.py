@@ -1,4 +1,4 @@
-"""What a model's encoder and decoder lose of pictures that it never saw: no sample can be better than that."""
+"""What a model's encoder and decoder lose of pictures that it never saw, before any drawing."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def score_tables(report: Mapping[str, Any], *, command: str) -> str:
         "",
         f"It learned from {classifier['taught']} pictures and is asked about {data['held_out_pictures']} pictures of"
         f" {data['held_out_animals']} animals that trained nothing; and about the same pictures after the model's encoder and decoder."
-        " No sample can score higher.",
+        " Samples as varied as the barn's can hardly score higher.",
         "",
         head,
         _row("held out", classifier["held_out"]),
