@@ -12,12 +12,13 @@ from farm3d.core.errors import Farm3DError
 from farm3d.core.version import __version__
 
 if TYPE_CHECKING:
+    from farm3d.apps.from_words import animal_from_words
     from farm3d.model.reconstructor import Reconstructor
     from farm3d.structures import Animal, Camera, Crop, Light, Mesh, Skeleton
 
-__all__ = ["Animal", "Camera", "Crop", "Farm3DError", "Light", "Mesh", "Reconstructor", "Skeleton", "__version__"]
+__all__ = ["Animal", "Camera", "Crop", "Farm3DError", "Light", "Mesh", "Reconstructor", "Skeleton", "__version__", "animal_from_words"]
 
-_HOMES = {"Reconstructor": "farm3d.model.reconstructor"} | dict.fromkeys(
+_HOMES = {"Reconstructor": "farm3d.model.reconstructor", "animal_from_words": "farm3d.apps.from_words"} | dict.fromkeys(
     ("Animal", "Camera", "Crop", "Light", "Mesh", "Skeleton"), "farm3d.structures"
 )
 

@@ -32,7 +32,7 @@ def told(capsys: pytest.CaptureFixture[str]) -> str:
 
 def test_every_option_of_reconstruct() -> None:
     words = "reconstruct a.jpg b --category cow --mask masks --segmenter net.onnx --refine-steps 7 --height-m 1.4 --seed 3 --threads 2"
-    words += " --turntable --texture-px 512 --with-light --overwrite --out o"
+    words += " --turntable --texture-px 512 --with-light --texture-from c.glb --texture-mask m.png --overwrite --out o"
     assert cli.parse(words.split()) == ReconstructOptions(
         photos=(Path("a.jpg"), Path("b")),
         out=Path("o"),
@@ -46,6 +46,8 @@ def test_every_option_of_reconstruct() -> None:
         turntable=True,
         texture_px=512,
         with_light=True,
+        texture_from=Path("c.glb"),
+        texture_mask=Path("m.png"),
         overwrite=True,
     )
 

@@ -258,7 +258,7 @@ def test_a_category_that_the_embedded_model_does_not_know(model: Path, tmp_path:
 def test_without_a_model_it_says_where_one_comes_from(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from farm3d.apps import generate as module
+    from farm3d.apps import picture_prior as module
 
     monkeypatch.setattr(module, "_SHIPPED_PRIOR", "not_shipped")
     assert main(["generate", "horse", "--out", str(tmp_path / "set")]) == 2

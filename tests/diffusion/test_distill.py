@@ -156,3 +156,14 @@ def test_what_is_not_finite_is_said_where_it_arises(tiny_folder: Path) -> None:
 def test_options_that_make_no_sense_are_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         DistillOptions(**values)
+
+
+def test_a_part_is_judged_as_it_would_be_in_its_batch(prior: StableDiffusionPrior) -> None:
+    rgb, words = pictures(3), prior.embed(["a horse"])
+    whole = distill(prior, rgb, words, generator=torch_generator(3, "distill"), options=OPTIONS)
+    places = torch.tensor([0, 2])
+    part = distill(prior, rgb[places], words, generator=torch_generator(3, "distill"), options=OPTIONS, part=(places, 3))
+    assert torch.equal(part.t, whole.t[places]) and torch.allclose(part.loss, whole.loss[places], rtol=1e-4)
+    sampled = dataclasses.replace(OPTIONS, sample_latents=True)
+    with pytest.raises(ValueError, match="whole batches only"):
+        distill(prior, rgb[places], words, generator=torch_generator(3, "distill"), options=sampled, part=(places, 3))

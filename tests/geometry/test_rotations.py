@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from farm3d.geometry.rotations import euler_to_matrix, look_matrix, matrix_to_quaternion, quaternion_to_matrix, slerp
+from farm3d.geometry.rotations import euler_to_matrix, look_matrix, matrix_to_euler, matrix_to_quaternion, quaternion_to_matrix, slerp
 
 angle = st.floats(-3.1, 3.1)
 
@@ -37,6 +37,22 @@ def test_quaternions_round_trip(a: float, b: float, c: float) -> None:
     assert abs(quaternion.norm().item() - 1) < 1e-12
     assert quaternion[0] >= 0
     assert torch.allclose(quaternion_to_matrix(quaternion), matrix, atol=1e-10)
+
+
+@settings(max_examples=80, deadline=None)
+@given(angle, st.floats(-1.5, 1.5), angle)
+def test_euler_angles_round_trip(a: float, b: float, c: float) -> None:
+    angles = torch.tensor([a, b, c], dtype=torch.float64)
+    assert torch.allclose(matrix_to_euler(euler_to_matrix(angles)), angles, atol=1e-10)
+
+
+@pytest.mark.parametrize("batch", [(), (2,), (1, 2)])
+def test_euler_angles_of_batches_and_of_a_bend_of_ninety_degrees(batch: tuple[int, ...]) -> None:
+    angles = torch.randn(*batch, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    angles[..., 1] = math.pi / 2  # a and c turn about one axis now: the angles are others, the rotation is the same
+    matrix = euler_to_matrix(angles)
+    assert matrix_to_euler(matrix).shape == (*batch, 3)
+    assert torch.allclose(euler_to_matrix(matrix_to_euler(matrix)), matrix, atol=1e-7)
 
 
 def test_quaternion_of_half_turns() -> None:
@@ -69,6 +85,7 @@ def test_gradients() -> None:
     assert torch.autograd.gradcheck(euler_to_matrix, (angles,))
     quaternions = torch.randn(2, 4, generator=generator, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(quaternion_to_matrix, (quaternions,))
+    assert torch.autograd.gradcheck(lambda a: matrix_to_euler(euler_to_matrix(a)), (angles,))
     assert torch.autograd.gradcheck(lambda a: matrix_to_quaternion(euler_to_matrix(a)), (angles,))
 
 

@@ -121,3 +121,28 @@ def test_cameras_are_rigid_and_in_range(prior: CategoryPrior) -> None:
     sine = rotation[:, 2, 1]  # height of the direction toward the camera
     assert sine.min() >= math.sin(math.radians(-20.1))
     assert sine.max() <= math.sin(math.radians(50.1))
+
+
+def test_starts_are_what_they_were_made_of(prior: CategoryPrior) -> None:
+    azimuth, elevation = torch.tensor([0.4, -2.0]), torch.tensor([0.3, -0.1])
+    shift, log_distance = torch.tensor([[1.0, -2.0], [0.5, 0.0]]), torch.tensor([0.1, -0.2])
+    angles = 0.02 * torch.ones(2, len(prior.skeleton.names), 3)
+    starts = Parameters.seen(prior, azimuth, elevation, shift, log_distance, angles, sagittal=0.5)
+    posed = pose(prior, starts, size_px=64, sagittal=0.5)
+    assert torch.allclose(posed.angles, angles, atol=1e-4)
+    back = posed.camera.T_camera_world[:, 2]
+    assert torch.allclose(torch.atan2(back[:, 0], back[:, 2]), azimuth, atol=1e-4)
+    assert torch.allclose(back[:, 1].asin(), elevation, atol=1e-3)
+    assert torch.allclose(-posed.camera.T_camera_world[:, 2, 3], 10 * log_distance.exp(), rtol=1e-5)
+
+
+def test_one_pass_delivers_the_start_that_explains_the_picture(prior: CategoryPrior) -> None:
+    crop, features = drawn_crop(prior, 75.0)
+    azimuths = torch.tensor([-2.0, math.radians(72), 2.9])
+    starts = Parameters.start(prior, azimuths)
+    found = fit(prior, crop, features=features, options=FitOptions(refine=False), starts=starts)
+    assert abs(found.hypotheses[0].azimuth_deg - 72) < 0.1 and len(found.posed.vertices) == 1
+    assert torch.allclose(found.parameters.azimuth, azimuths[1:2])
+    assert abs(sum(h.confidence for h in found.hypotheses) - 1) < 1e-3 and found.hypotheses[0].confidence > 0.5
+    refined = fit(prior, crop, features=features, options=FitOptions(refine_steps=5), starts=Parameters.start(prior, azimuths))
+    assert refined.terms.iou[0] > found.terms.iou[0]

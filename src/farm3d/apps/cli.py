@@ -20,6 +20,7 @@ from typing import Annotated, Any
 import tyro
 
 from farm3d.apps.barn_options import BarnCheckOptions, BarnLookOptions, BarnMakeOptions, BarnVerbs
+from farm3d.apps.create_options import CreateOptions, MorphOptions
 from farm3d.apps.evaluate_options import EvaluateOptions
 from farm3d.apps.generate_options import (
     DataCheckOptions,
@@ -42,6 +43,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _Verb = (
     Annotated[ReconstructOptions, tyro.conf.subcommand("reconstruct", prefix_name=False)]
+    | Annotated[CreateOptions, tyro.conf.subcommand("create", prefix_name=False)]
+    | Annotated[MorphOptions, tyro.conf.subcommand("morph", prefix_name=False)]
     | Annotated[RenderOptions, tyro.conf.subcommand("render", prefix_name=False)]
     | Annotated[ModelsOptions, tyro.conf.subcommand("models", prefix_name=False)]
     | Annotated[BarnVerbs, tyro.conf.subcommand("barn", prefix_name=False)]
@@ -54,7 +57,7 @@ _Verb = (
     | Annotated[DoctorOptions, tyro.conf.subcommand("doctor", prefix_name=False)]
 )
 
-_DESCRIPTION = """One photograph of an animal in; a rigged, textured, animated GLB out.
+_DESCRIPTION = """One photograph of an animal in, or a few words; a rigged, textured, animated GLB out.
 
 `farm3d VERB --help` explains a verb; --version and --debug (show where an error came from) work too.
 `farm3d --tyro-print-completion bash` (or zsh) prints a completion script."""
@@ -192,6 +195,14 @@ def _run(options: Any) -> int:
             from farm3d.apps.reconstruct import reconstruct
 
             return reconstruct(options)
+        case CreateOptions():
+            from farm3d.apps.create import create
+
+            return create(options)
+        case MorphOptions():
+            from farm3d.apps.morph import morph_files
+
+            return morph_files(options)
         case RenderOptions():
             from farm3d.apps.render import render
 
@@ -299,5 +310,6 @@ def _shortened(box: str) -> str:
 
 
 def _verb_of(arguments: Sequence[str]) -> str:
-    verbs = ("reconstruct", "render", "models", "barn", "evaluate", "prior", "generate", "prepare-data", "data", "doctor")
+    verbs = ("reconstruct", "create", "morph", "render", "models", "barn", "evaluate", "prior", "generate", "prepare-data", "data", "train")
+    verbs += ("doctor",)
     return f"{arguments[0]} " if arguments and arguments[0] in verbs else ""

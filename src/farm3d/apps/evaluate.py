@@ -127,6 +127,7 @@ def _baseline(options: BaselineOptions) -> None:
             options.out,
             write_product=write_product,
             category=options.category,
+            refine=options.refine,
             refine_steps=options.refine_steps,
             seed=options.seed,
             processes=options.processes,

@@ -59,6 +59,9 @@ class BaselineOptions:
     category: Annotated[str | None, tyro.conf.arg(metavar="NAME|FOLDER", help_behavior_hint="")] = None
     """Model to use for every picture (mean, fit); leave out for each picture's own category."""
 
+    refine: bool = True
+    """Whether a learned category's answer is refined (fit); --no-refine delivers what one pass gives."""
+
     refine_steps: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
     """Gradient steps of the fit; leave out for the model's own number."""
 

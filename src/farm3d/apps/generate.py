@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from farm3d.apps.data_passes import finish_pictures, make_features, require_backbone
 from farm3d.apps.generate_options import GenerateOptions
+from farm3d.apps.picture_prior import USUAL, checked_device, shipped_prior
 from farm3d.apps.shard_jobs import Hands, make_all
-from farm3d.core.errors import InputError, MissingPartError, ModelError
+from farm3d.core.errors import InputError
 
 if TYPE_CHECKING:
     from farm3d.diffusion.prior import PicturePrior
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["generate"]
 
-_SHIPPED_PRIOR = "embedded_prior"
-_USUAL = {True: (4.0, 16), False: (7.5, 50)}  # guidance and steps, of models that draw silhouettes and of those that do not
 _USUAL_PX = 256
 _LOOKED_AT = 4
 
@@ -39,11 +38,11 @@ def generate(options: GenerateOptions) -> int:
     from farm3d.training.dataset.drawing import open_drawing
 
     _require_sensible(options)
-    device = _device(options.device)
+    device = checked_device(options.device)
     workers = 1 if options.workers is None and device != "cpu" else options.workers
     hands = Hands(workers, options.shard, options.ray)
     book = None if options.prompts is None else _book_of_file(options)
-    source = options.prior or _shipped_prior()
+    source = options.prior or shipped_prior()
     if not options.no_features:
         require_backbone(options.encoder)
     prior = load_prior(source, device=device)
@@ -80,30 +79,6 @@ def _require_sensible(options: GenerateOptions) -> None:
         raise InputError("--prompts and --phrases: the words come either from your file or from a phrase book", hint="leave out one")
     if not re.fullmatch(r"[A-Za-z][A-Za-z -]{0,38}", options.category):
         raise InputError(f"'{options.category:.40}': no name for a category", hint="an English noun, such as horse or polar bear")
-
-
-def _device(name: str) -> str:
-    import torch
-
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise InputError(f"--device {name}: no such kind of device", hint="cpu, cuda or cuda:1") from error
-    if device.type == "cuda" and not (torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count()):
-        raise InputError(f"--device {name}: torch finds no such GPU", hint="leave it out to draw on the CPU")
-    return str(device)
-
-
-def _shipped_prior() -> str:
-    from farm3d.model.folder import weights_folder
-
-    try:
-        return str(weights_folder(_SHIPPED_PRIOR))
-    except ModelError as error:
-        raise MissingPartError(
-            "no text-to-image model: this package ships none, and --prior is left out",
-            hint="give --prior a folder that `farm3d prior train` wrote, or a hub id such as stabilityai/stable-diffusion-2-1-base",
-        ) from error
 
 
 def _book_of_file(options: GenerateOptions) -> PhraseBook:
@@ -156,7 +131,7 @@ def _settings(options: GenerateOptions, prior: PicturePrior, source: str, book: 
 
     for texts in ([prompt.text for prompt in book.prompts], [prompt.negative for prompt in book.prompts]):
         prior.embed(sorted(set(texts), key=len)[-_LOOKED_AT:])  # what is too long is better said now
-    guidance, steps = _USUAL[prior.draws_alpha]
+    guidance, steps = USUAL[prior.draws_alpha]
     mask_model, mask_digest = _segmenter(options, prior)
     return DrawSettings(
         name=_name(options),

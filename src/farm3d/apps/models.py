@@ -10,7 +10,7 @@ from pathlib import Path
 
 from farm3d.apps.options import ModelsFetchOptions, ModelsListOptions
 
-__all__ = ["fetch_models", "list_models", "shipped_models"]
+__all__ = ["fetch_models", "list_models", "shipped_categories", "shipped_models"]
 
 
 def fetch_models(options: ModelsFetchOptions) -> int:
@@ -78,6 +78,11 @@ def list_models(options: ModelsListOptions) -> int:
     for segmenter in found:
         print(f"  {segmenter.path.name:<22} {segmenter.size_bytes / 1e6:6.1f} MB  {shown_path(segmenter.path.parent)} ({segmenter.source})")
     return 0
+
+
+def shipped_categories() -> list[str]:
+    """Return the names of the shipped models that `--category` takes, by name."""
+    return [folder.name for folder, manifest in shipped_models() if manifest["kind"] not in _USES]
 
 
 def shipped_models() -> list[tuple[Path, dict]]:

@@ -58,6 +58,12 @@ class ReconstructOptions:
     with_light: _Switch = False
     """Also put the light of the photograph into the GLB."""
 
+    texture_from: Annotated[Path | None, tyro.conf.arg(metavar="PHOTO|GLB", help_behavior_hint="")] = None
+    """Put on the coat of this animal of the same category: another picture, or a GLB that farm3d made."""
+
+    texture_mask: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
+    """Silhouette for --texture-from; leave out for NAME_mask.* beside it, its transparency, or the segmenter."""
+
     overwrite: _Switch = False
     """Make files anew that exist already instead of skipping them."""
 

@@ -1,25 +1,28 @@
-"""The files that `farm3d reconstruct` writes for a photograph: their names, whose they are, and which must not be touched."""
+"""The files that `farm3d reconstruct` and `create` write for an animal: their names, whose they are, and which must not be touched."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Protocol
 
-from farm3d.apps.options import ReconstructOptions
 from farm3d.core.errors import InputError, OutputError
 from farm3d.data.photo import shown_path
 
 __all__ = [
     "REPORT",
+    "ProductOptions",
     "finished",
     "output_folder",
     "product",
     "products",
     "refuse_bad_names",
     "refuse_foreign",
+    "refuse_foreign_files",
     "refuse_own_inputs",
+    "refuse_writing_over",
     "without_sheets",
 ]
 
@@ -30,22 +33,39 @@ _MARKS = {".glb": b'"generator":"farm3d', ".png": b"Software\0farm3d", ".json": 
 _HEAD_BYTES = 1 << 20
 
 
-def product(photo: Path, suffix: str, options: ReconstructOptions) -> Path:
+class ProductOptions(Protocol):
+    """What the options of a verb say of its files: where they go, which there are, and whether they may replace what stands there."""
+
+    @property
+    def out(self) -> Path: ...  # noqa: D102
+    @property
+    def turntable(self) -> bool: ...  # noqa: D102
+    @property
+    def texture_px(self) -> int: ...  # noqa: D102
+    @property
+    def with_light(self) -> bool: ...  # noqa: D102
+    @property
+    def seed(self) -> int: ...  # noqa: D102
+    @property
+    def overwrite(self) -> bool: ...  # noqa: D102
+
+
+def product(photo: Path, suffix: str, options: ProductOptions) -> Path:
     """Return where a product of a photo goes. The suffix is appended: the stem may hold dots (``mare.2024.jpg``)."""
     return options.out / f"{photo.stem}{suffix}"
 
 
-def products(photo: Path, options: ReconstructOptions) -> list[Path]:
+def products(photo: Path, options: ProductOptions) -> list[Path]:
     """Return where all products of a photo go."""
     return [product(photo, suffix, options) for suffix in (".glb", ".png", ".json", *([".mp4"] if options.turntable else []))]
 
 
-def finished(photo: Path, options: ReconstructOptions) -> bool:
+def finished(photo: Path, options: ProductOptions) -> bool:
     """Whether every product of a photo is there."""
     return all(os.path.isfile(path) for path in products(photo, options))
 
 
-def without_sheets(photos: list[Path], options: ReconstructOptions) -> list[Path]:
+def without_sheets(photos: list[Path], options: ProductOptions) -> list[Path]:
     """Leave out contact sheets of an earlier run into the photographs' own folder: NAME.png of ours, with a photo NAME.jpg."""
     out = os.path.realpath(options.out)
     others = {photo.stem for photo in photos if photo.suffix != ".png"}
@@ -59,7 +79,7 @@ def without_sheets(photos: list[Path], options: ReconstructOptions) -> list[Path
     return [photo for photo in photos if not is_sheet(photo)]
 
 
-def refuse_bad_names(photos: list[Path], options: ReconstructOptions) -> None:
+def refuse_bad_names(photos: list[Path], options: ProductOptions) -> None:
     """Refuse photographs that would write the same files, the file of the run's report, or a name that no file can have."""
     seen: dict[str, Path] = {}
     for photo in photos:
@@ -74,28 +94,46 @@ def refuse_bad_names(photos: list[Path], options: ReconstructOptions) -> None:
             raise InputError(f"{shown}: its name is too long for NAME.json", hint=f"at most {_MAX_NAME_BYTES - 5} bytes before the suffix")
 
 
-def refuse_own_inputs(photos: list[Path], masks: dict[Path, Path | None], options: ReconstructOptions) -> None:
-    """Refuse to write over a photograph or a mask, as NAME.png would in its own folder."""
-    out = os.path.realpath(options.out)  # Path.resolve raises on a link that leads to itself
-    inputs = [*photos, *(mask for mask in masks.values() if mask is not None)]
+def refuse_own_inputs(photos: list[Path], masks: dict[Path, Path | None], options: ProductOptions, *, others: Iterable[Path] = ()) -> None:
+    """Refuse to write over a photograph, a mask or another file that is read, as NAME.png would in a photograph's own folder."""
+    inputs = [*photos, *(mask for mask in masks.values() if mask is not None), *others]
+    refuse_writing_over(inputs, [path for photo in photos for path in products(photo, options)])
+
+
+def refuse_writing_over(inputs: Iterable[Path], outputs: Iterable[Path]) -> None:
+    """Refuse where one of ``outputs`` is one of ``inputs``, also by way of links.
+
+    Raises:
+        InputError: naming the file that would be lost.
+    """
+    # Path.resolve raises on a link that leads to itself
     places = ((os.path.realpath(path), os.path.join(os.path.realpath(path.parent), path.name), path) for path in inputs)
     given = {place: path for real, named, path in places for place in (real, named)}
-    for photo in photos:
-        for path in products(photo, options):
-            if os.path.join(out, path.name) in given:
-                shown = shown_path(given[os.path.join(out, path.name)])
-                raise InputError(f"{shown} would be written over by the result of that name", hint="choose another --out folder")
+    for path in outputs:
+        place = os.path.join(os.path.realpath(path.parent), path.name)
+        if place in given:
+            shown = shown_path(given[place])
+            raise InputError(f"{shown} would be written over by the result of that name", hint="choose another --out folder")
 
 
-def refuse_foreign(waiting: list[Path], options: ReconstructOptions, *, report: bool) -> None:
+def refuse_foreign(waiting: list[Path], options: ProductOptions, *, report: bool) -> None:
     """Refuse to write over a file that farm3d did not make (unless ``--overwrite``), and where a folder has a product's name."""
     paths = [path for photo in waiting for path in products(photo, options)]
-    for path in [*paths, *([options.out / REPORT] if report else [])]:
+    refuse_foreign_files([*paths, *([options.out / REPORT] if report else [])], overwrite=options.overwrite)
+
+
+def refuse_foreign_files(paths: Iterable[Path], *, overwrite: bool) -> None:
+    """Refuse to write to ``paths`` where a folder stands, or (unless ``overwrite``) a file that farm3d did not make.
+
+    Raises:
+        OutputError: naming the file.
+    """
+    for path in paths:
         if os.path.isdir(path):
             raise OutputError(f"{shown_path(path)}: a folder stands where this file is to go", hint="choose another --out folder")
-        if not options.overwrite and os.path.lexists(path) and not _is_ours(path):
+        if not overwrite and os.path.lexists(path) and not _is_ours(path):
             hint = "choose another --out folder, or let --overwrite replace it"
-            raise OutputError(f"{shown_path(path)}: exists and was not made by `farm3d reconstruct`", hint=hint)
+            raise OutputError(f"{shown_path(path)}: exists and was not made by farm3d", hint=hint)
 
 
 def _is_ours(path: Path) -> bool:

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-__all__ = ["Pace", "progress"]
+__all__ = ["Pace", "progress", "say"]
 
 _TELL_EVERY_S = 30.0
 
@@ -72,3 +72,9 @@ def progress(words: str, pace: Pace | None = None) -> Iterator[Callable[[int, in
                 print(f"{words}: {done} of {total}, {pace.per_second:.1f} a second{left and ', '}{left}", file=sys.stderr, flush=True)
 
         yield advance
+
+
+def say(line: str) -> None:
+    """Print a line on stdout. A reader that went away, or a full disk behind stdout, must not stop the work."""
+    with contextlib.suppress(OSError):
+        print(line, flush=True)

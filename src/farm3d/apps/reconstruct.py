@@ -11,12 +11,15 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from farm3d.apps.fit_bar import FitBar
 from farm3d.apps.options import ReconstructOptions
+from farm3d.apps.progress import say
 from farm3d.core.errors import Farm3DError, InputError, OutputError
-from farm3d.core.files import remove_leftovers, whole_file, write_whole
+from farm3d.core.files import remove_leftovers, write_whole
 from farm3d.core.version import __version__
 
 if TYPE_CHECKING:
+    from farm3d.apps.coat import Coat
     from farm3d.data.segment import OnnxSegmenter
     from farm3d.model.reconstructor import Reconstruction, Reconstructor
 
@@ -27,6 +30,7 @@ _MAX_THREADS = 1024
 
 def reconstruct(options: ReconstructOptions) -> int:
     """Reconstruct every photograph of ``options``; return 0, or 2 if one of them failed (the rest are finished all the same)."""
+    from farm3d.apps.coat import check_coat_options, coat_inputs
     from farm3d.apps.products import finished, output_folder, products, refuse_bad_names, refuse_foreign, refuse_own_inputs, without_sheets
     from farm3d.data.preprocess import find_masks, list_photos
     from farm3d.model.reconstructor import check_request
@@ -34,6 +38,7 @@ def reconstruct(options: ReconstructOptions) -> int:
     check_request(refine_steps=options.refine_steps, height_m=options.height_m, texture_px=options.texture_px, seed=options.seed)
     if options.threads is not None and not 1 <= options.threads <= _MAX_THREADS:
         raise InputError(f"--threads: expected 1 to {_MAX_THREADS}, got {options.threads}")
+    check_coat_options(options)
     if options.turntable:
         from farm3d.export.video import require_ffmpeg
 
@@ -41,19 +46,20 @@ def reconstruct(options: ReconstructOptions) -> int:
     photos = without_sheets(list_photos(options.photos), options)
     masks = find_masks(photos, options.mask)
     refuse_bad_names(photos, options)
-    refuse_own_inputs(photos, masks, options)
+    refuse_own_inputs(photos, masks, options, others=coat_inputs(options))
     with output_folder(options.out):
         remove_leftovers(path for photo in photos for path in products(photo, options))
         waiting = [photo for photo in photos if options.overwrite or not finished(photo, options)]
         refuse_foreign(waiting, options, report=len(photos) > 1)
         if len(waiting) < len(photos):
-            _say(f"{len(photos) - len(waiting)} of {len(photos)} are finished already (--overwrite makes them anew)")
+            say(f"{len(photos) - len(waiting)} of {len(photos)} are finished already (--overwrite makes them anew)")
         return _every(photos, waiting, masks, options) if waiting else 0
 
 
 def _every(photos: list[Path], waiting: list[Path], masks: dict[Path, Path | None], options: ReconstructOptions) -> int:
     import torch
 
+    from farm3d.apps.coat import find_coat
     from farm3d.apps.products import REPORT, finished
     from farm3d.data.photo import shown_path
     from farm3d.data.segment import OnnxSegmenter
@@ -62,15 +68,21 @@ def _every(photos: list[Path], waiting: list[Path], masks: dict[Path, Path | Non
     torch.set_num_threads(options.threads or os.cpu_count() or 1)
     reconstructor = Reconstructor.from_pretrained(options.category)
     segmenter = OnnxSegmenter(options.segmenter, threads=options.threads)
+    coat = None
+    if options.texture_from is not None:
+        with FitBar(f"coat of {shown_path(options.texture_from.name)}") as bar:
+            coat = find_coat(reconstructor, options, segmenter=segmenter, callback=bar.update)
+        for warning in coat.warnings if coat is not None else ():
+            say(f"  note: {warning}")
     report: list[dict[str, Any]] = []
     for number, photo in enumerate(waiting, 1):
         label = shown_path(photo.name) if len(waiting) == 1 else f"{number}/{len(waiting)} {shown_path(photo.name)}"
         if not options.overwrite and finished(photo, options):  # another process works on the same folder
-            _say(f"{label}: finished meanwhile")
+            say(f"{label}: finished meanwhile")
             continue
         started = time.perf_counter()
         try:
-            result = _one(reconstructor, photo, masks[photo], segmenter, options, label)
+            result = _one(reconstructor, photo, masks[photo], segmenter, options, coat=coat, label=label)
         except OutputError:
             raise
         except Farm3DError as error:
@@ -81,9 +93,9 @@ def _every(photos: list[Path], waiting: list[Path], masks: dict[Path, Path | Non
             report.append({"photo": photo.name, "status": "failed", "reason": str(error)})
             continue
         seconds = time.perf_counter() - started
-        _say(f"{label}: outline agreement {result.iou:.2f}, {seconds:.1f} s")
+        say(f"{label}: outline agreement {result.iou:.2f}, {seconds:.1f} s")
         for warning in result.warnings:
-            _say(f"  note: {warning}")
+            say(f"  note: {warning}")
         report.append(
             {
                 "photo": photo.name,
@@ -118,16 +130,15 @@ def _one(
     mask: Path | None,
     segmenter: OnnxSegmenter,
     options: ReconstructOptions,
+    *,
+    coat: Coat | None,
     label: str,
 ) -> Reconstruction:
     """One photograph to its files: the walk of docs/walkthrough.md."""
-    from farm3d.apps.products import product
+    from farm3d.apps.product_files import write_products
     from farm3d.data.photo import load_photo
-    from farm3d.export.glb import glb_bytes, sidecar_text
-    from farm3d.export.sheet import contact_sheet, turntable_frames
-    from farm3d.motion.clips import make_clips
 
-    with _Bar(label) as bar:
+    with FitBar(label) as bar:
         picture = load_photo(photo)
         result = reconstructor(
             picture,
@@ -140,43 +151,8 @@ def _one(
             callback=bar.update,
         )
         bar.say("writing")
-        clips = make_clips(result.animal)
-        facts = {
-            "iou": round(result.iou, 4),
-            "hypotheses": [vars(hypothesis) for hypothesis in result.hypotheses],
-            "texture_seen": result.seen,
-            "timings_s": result.timings_s,
-            "seed": options.seed,
-            "warnings": list(result.warnings),
-        }
-        contents = {
-            ".json": sidecar_text(result.animal, extra=facts).encode(),
-            ".png": contact_sheet(result, picture, clips=clips),
-            ".glb": glb_bytes(result.animal, clips=clips, texture_px=options.texture_px, with_light=options.with_light),
-        }
-        # All are on the disk before one appears: when it is full the old set stays or none, and an interrupt hardly falls between two.
-        # The first entered is the last to appear: where the sidecar stands, the other files stand too.
-        with contextlib.ExitStack() as stack:
-            film = [".mp4"] if options.turntable else []
-            parts = {
-                suffix: stack.enter_context(whole_file(product(photo, suffix, options))) for suffix in (".json", *film, ".png", ".glb")
-            }
-            for suffix, data in contents.items():
-                with parts[suffix].open("wb") as file:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
-            if options.turntable:
-                from farm3d.export.video import encode_film
-
-                encode_film(turntable_frames(result.animal), parts[".mp4"], fps=24)
+        write_products(result, picture, photo, options, coat=coat)
     return result
-
-
-def _say(line: str) -> None:
-    """Print a line on stdout. A reader that went away, or a full disk behind stdout, must not stop the reconstructions."""
-    with contextlib.suppress(OSError):
-        print(line, flush=True)
 
 
 def _summary(report: list[dict[str, Any]], photos: list[Path], options: ReconstructOptions) -> None:
@@ -189,43 +165,7 @@ def _summary(report: list[dict[str, Any]], photos: list[Path], options: Reconstr
     if len(photos) == 1 and done:
         names = ("model:        ", "contact sheet:", "camera, pose: ", "turntable:    ")
         for name, path in zip(names, products(photos[0], options), strict=False):
-            _say(f"{name} {shown_path(path)}")
+            say(f"{name} {shown_path(path)}")
     elif len(photos) > 1:
-        _say(f"{len(done)} done, {failed} failed; files and {REPORT} are in {shown_path(options.out)}")
-    _say(f"peak memory {peak_gb:.1f} GiB")
-
-
-class _Bar:
-    """A progress line on stderr: a bar on a terminal, nothing where output is not a terminal (logs stay short)."""
-
-    def __init__(self, label: str) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-        self.label = label
-        # No markup: a file may be called "[b].jpg".
-        columns = (
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            TextColumn("{task.fields[state]}", markup=False),
-            TimeRemainingColumn(),
-        )
-        self.progress = Progress(*columns, console=Console(stderr=True), transient=True)
-        self.task = self.progress.add_task(label, total=None, state="reading")
-
-    def __enter__(self) -> _Bar:
-        if self.progress.console.is_terminal:
-            self.progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.progress.console.is_terminal:
-            self.progress.stop()
-
-    def say(self, state: str) -> None:
-        self.progress.update(self.task, state=state)
-
-    def update(self, progress: Any) -> None:
-        self.progress.update(
-            self.task, completed=progress.step, total=progress.total, state=f"{progress.stage}, agreement {progress.iou:.2f}"
-        )
+        say(f"{len(done)} done, {failed} failed; files and {REPORT} are in {shown_path(options.out)}")
+    say(f"peak memory {peak_gb:.1f} GiB")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
 import time
@@ -33,8 +34,10 @@ def train(options: TrainOptions) -> int:
     from farm3d.core.claims import claimed
     from farm3d.model.category.learned import LearnedCategory
     from farm3d.training.category.card import model_card
+    from farm3d.training.category.finish import FinishOptions, finished_prior, usual_height_m
     from farm3d.training.category.load import load_pictures
     from farm3d.training.category.presets import PRESETS
+    from farm3d.training.category.ranks import launched_ranks
     from farm3d.training.category.sheets import draw_training_sheet
     from farm3d.training.category.trainer import CategoryTrainer
 
@@ -49,7 +52,8 @@ def train(options: TrainOptions) -> int:
     if options.show_schedule:
         print(_table(run))
         return 0
-    with claimed(options.state / ".training.lock") as claim:
+    lock = options.state / ".training.lock"
+    with launched_ranks() as ranks, claimed(lock) if ranks.first else contextlib.nullcontext(True) as claim:
         if claim is None:
             raise InputError(f"{options.state}: another training is at work in this folder", hint="wait for it, or choose another --state")
 
@@ -60,26 +64,52 @@ def train(options: TrainOptions) -> int:
                 draw_training_sheet(trainer.model, trainer.scaffold, trainer.pictures, at, run.weights, path)
 
         with stop_signals() as received:
+
+            def stopped() -> int:
+                return ranks.largest(received())
+
             trainer = CategoryTrainer(
                 run,
                 loaded.pictures,
                 options.state,
                 critic=_critic(options.prior, loaded.category),
-                should_stop=received,
+                should_stop=stopped,
                 report=_tell(),
                 warn=lambda line: print(f"farm3d: {line}", file=sys.stderr, flush=True),
                 look=look,
                 look_every=options.look_every,
                 checkpoint_minutes=options.checkpoint_minutes,
+                ranks=ranks,
             )
-            count = len(loaded.pictures)
-            print(f"{count} pictures of {loaded.category}; {run.schedule.steps} steps, {trainer.step} done", file=sys.stderr)
+            if ranks.first:
+                count, together = len(loaded.pictures), f", {ranks.count} processes" if ranks.count > 1 else ""
+                print(f"{count} pictures of {loaded.category}; {run.schedule.steps} steps, {trainer.step} done{together}", file=sys.stderr)
             if not trainer.run():
-                print(f"farm3d: stopped after {trainer.step} steps; the same command goes on from there", file=sys.stderr)
-                return 128 + received()
+                if ranks.first:
+                    print(f"farm3d: stopped after {trainer.step} steps; the same command goes on from there", file=sys.stderr)
+                return 128 + stopped()
+        if not ranks.first:
+            return 0
         assert trainer.scaffold is not None
+        at = run.schedule.at(trainer.step - 1)
+        prior = finished_prior(
+            trainer.model,
+            trainer.scaffold,
+            loaded.pictures,
+            loaded.basis,
+            at,
+            run.weights,
+            encoder=loaded.encoder,
+            source=f"{len(loaded.pictures)} pictures, digest {loaded.pictures.digest[:16]}",
+            options=FinishOptions(height_m=options.height_m or usual_height_m(loaded.category)),
+        )
         learned = LearnedCategory.of(
-            trainer.model, trainer.scaffold, loaded.basis, encoder=loaded.encoder, encoder_digest=loaded.encoder_digest
+            trainer.model,
+            trainer.scaffold,
+            loaded.basis,
+            prior=prior,
+            encoder=loaded.encoder,
+            encoder_digest=loaded.encoder_digest,
         )
         learned.save_pretrained(options.out, card=model_card(trainer, prior=options.prior, preset=options.preset))
     print(f"{options.out}: {trainer.step} steps in {trainer.hours:.2f} hours; {options.state / 'sheets'} shows how it went")
@@ -103,7 +133,7 @@ def _critic(prior: str | None, category: str):
 
 def _without(run: Run, parts: tuple[str, ...]) -> Run:
     names = [part.replace("-", "_") for part in parts if part != "view-words"]
-    weights = dataclasses.replace(run.weights, view_words=0.0) if "view-words" in parts else run.weights
+    weights = dataclasses.replace(run.weights, view_words=0.0, view=0.0) if "view-words" in parts else run.weights
     switched = dataclasses.replace(run.config.parts, **dict.fromkeys(names, False))
     return dataclasses.replace(run, config=dataclasses.replace(run.config, parts=switched), weights=weights)
 

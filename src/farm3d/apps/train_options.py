@@ -45,6 +45,9 @@ class TrainOptions:
     without: Annotated[tuple[str, ...], tyro.conf.arg(metavar="PART ...", help_behavior_hint="")] = ()
     """Switch parts off, to see what they are worth: articulation, deformation, hypotheses, elevation, local-features, tail, view-words."""
 
+    height_m: Annotated[float | None, tyro.conf.arg(metavar="METRES", help_behavior_hint="")] = None
+    """Usual height of the animal, ground to highest point, which no picture tells; leave out for a usual one of known species, else 1 m."""
+
     threads: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
     """torch threads; leave out for one a core. Results depend on it in the last digits."""
 

@@ -100,6 +100,7 @@ def distill(
     options: DistillOptions | None = None,
     alpha: Float[Tensor, "B S S"] | None = None,
     negative: Prompts | None = None,
+    part: tuple[Tensor, int] | None = None,
 ) -> Distillation:
     """Return the loss whose gradient with respect to the pictures is ``w(t) (eps_hat - eps) dz/dx`` (section 4.1), and numbers to log.
 
@@ -114,6 +115,8 @@ def distill(
         options: see :class:`DistillOptions`.
         alpha: coverage of the animal, with its gradient, for models that draw it.
         negative: what the pictures must not look like; B of them, or one for all; None is the prompt that says nothing.
+        part: the pictures' places in a larger batch, ``[B]``, and its size: t and noise are those that they would have in it. Latents
+            cannot be sampled then.
 
     Raises:
         InputError: the pictures have values that are not finite.
@@ -121,12 +124,14 @@ def distill(
         ValueError: sizes that do not fit together.
     """
     options = options or DistillOptions()
+    if part is not None and options.sample_latents:
+        raise ValueError("latents are sampled for whole batches only")
     if not bool(torch.isfinite(rgb).all()):
         raise InputError("the pictures to judge have values that are not finite", hint="look at what was rendered")
     z = prior.encode(rgb, alpha, generator=generator if options.sample_latents else None)
     if not bool(torch.isfinite(z).all()):
         raise ModelError(f"{prior.name}: the latents of the pictures are not finite", hint="use float32 in place of half precision")
-    t, noise = _draws(z, options, generator)
+    t, noise = _draws(z, options, generator, part)
     with torch.no_grad():
         signal_level, noise_level = prior.levels(t)
         z_t = _each(signal_level) * z + _each(noise_level) * noise
@@ -152,13 +157,14 @@ def distill(
     )
 
 
-def _draws(z: Tensor, options: DistillOptions, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def _draws(z: Tensor, options: DistillOptions, generator: torch.Generator, part: tuple[Tensor, int] | None) -> tuple[Tensor, Tensor]:
     """Return noise levels ``[B]`` and noise ``[B, C, h, w]`` for latents; the batch's share one where the options say so."""
-    count, device = len(z), generator.device
+    places, count = (slice(None), len(z)) if part is None else part
+    device = generator.device
     t = torch.rand(1 if options.same_t else count, generator=generator, device=device)
     noise = torch.randn(1 if options.same_noise else count, *z.shape[1:], generator=generator, device=device)
     t = options.t_min + (options.t_max - options.t_min) * t
-    return t.to(z.device, z.dtype).expand(count), noise.to(z.device, z.dtype).expand_as(z)
+    return t.to(z.device, z.dtype).expand(count)[places], noise.to(z.device, z.dtype).expand(count, *z.shape[1:])[places]
 
 
 def _each(value: Tensor) -> Tensor:

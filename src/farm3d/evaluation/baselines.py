@@ -94,6 +94,7 @@ def fits(
     *,
     write_product: ProductWriter,
     category: str | None = None,
+    refine: bool = True,
     refine_steps: int | None = None,
     seed: int = 0,
     processes: int = 1,
@@ -107,6 +108,7 @@ def fits(
     Args:
         write_product: writes the product's files; with several processes it has to be a function of a module.
         category: name or folder of the model to use for all; None takes each picture's own.
+        refine: False delivers what one pass of a learned category gives.
         refine_steps: steps of the last stage; None is the model's own number.
         processes: more than one start fresh interpreters, each with one torch thread and its own models.
 
@@ -116,11 +118,11 @@ def fits(
         OutputError: ``out`` cannot be written.
     """
     jobs = ((key, members) for key, members in truth_members(truth))
-    arguments = (Path(out), write_product, category, refine_steps, seed, overwrite)
+    arguments = (Path(out), write_product, category, refine, refine_steps, seed, overwrite)
     yield from ordered_map(_fit, jobs, processes=processes, initializer=_prepare, arguments=arguments)
 
 
-_worker: tuple[Path, ProductWriter, str | None, int | None, int, bool] | None = None
+_worker: tuple[Path, ProductWriter, str | None, bool, int | None, int, bool] | None = None
 _reconstructors: dict[str, Reconstructor] = {}
 
 
@@ -134,7 +136,7 @@ def _fit(job: tuple[str, dict[str, bytes]]) -> Outcome:
     from farm3d.model.reconstructor import Reconstructor
 
     assert _worker is not None
-    out, write_product, category, refine_steps, seed, overwrite = _worker
+    out, write_product, category, refine, refine_steps, seed, overwrite = _worker
     key, members = job
     if not overwrite and is_answered(out, key):
         return key, None
@@ -145,7 +147,8 @@ def _fit(job: tuple[str, dict[str, bytes]]) -> Outcome:
     note = out / f"{key}.failed.txt"
     started = time.perf_counter()
     try:
-        result = _reconstructors[name](truth.rgb, mask=truth.mask.numpy(), refine_steps=refine_steps, texture_px=TEXTURE_PX, seed=seed)
+        how = {"refine": refine, "refine_steps": refine_steps, "texture_px": TEXTURE_PX, "seed": seed}
+        result = _reconstructors[name](truth.rgb, mask=truth.mask.numpy(), **how)
     except Farm3DError as error:
         reason = " ".join(str(error).split())
         write_whole(note, reason + "\n")

@@ -227,11 +227,13 @@ def _skinned_mesh(animal: Animal, buffer: _Buffer) -> dict[str, Any]:
         "pbrMetallicRoughness": {"baseColorTexture": {"index": 0}, "metallicFactor": 0.0, "roughnessFactor": 0.9},
     }
     generator = f"farm3d {__version__}"
+    # Nodes say where bones start and which way they lead, not how far: without it nobody could rebuild the skeleton (a head has no child).
+    lengths = (scale * (skeleton.ends - skeleton.starts).norm(dim=-1)).tolist()
     return {
         "asset": {
             "version": "2.0",
             "generator": generator,
-            "extras": {"farm3d": {"category": animal.category, "height_m": animal.height_m}},
+            "extras": {"farm3d": {"category": animal.category, "height_m": animal.height_m, "bone_lengths_m": lengths}},
         },
         "scene": 0,
         "scenes": [{"name": name, "nodes": [0, 1]}],

@@ -69,6 +69,7 @@ class RiggedModel(Value):
         rest_places: local translations in metres, ``[J, 3]`` float64.
         inverse_bind: ``[J, 4, 4]`` float64.
         clips: in the file's order.
+        bone_lengths_m: of the bones, which are the joints but the root, in metres; empty in a file written before lengths were.
     """
 
     category: str
@@ -84,6 +85,7 @@ class RiggedModel(Value):
     rest_places: Float[Tensor, "J 3"]
     inverse_bind: Float[Tensor, "J 4 4"]
     clips: tuple[ModelClip, ...]
+    bone_lengths_m: tuple[float, ...] = ()
 
     @property
     def clip_names(self) -> tuple[str, ...]:
@@ -283,7 +285,15 @@ class _Reader:
             rest_places=torch.from_numpy(places),
             inverse_bind=torch.from_numpy(inverse_bind),
             clips=clips,
+            bone_lengths_m=self._bone_lengths(ours, len(names) - 1),
         )
+
+    def _bone_lengths(self, ours: dict[str, Any], count: int) -> tuple[float, ...]:
+        listed = self._get(ours, "bone_lengths_m", list, "farm3d") if "bone_lengths_m" in ours else []
+        lengths = tuple(self._get(listed, i, float, "bone_lengths_m") for i in range(len(listed)))
+        if lengths and (len(lengths) != count or min(lengths) < 0 or max(lengths) > 1e4):
+            self._fail("bone lengths that do not fit its bones")
+        return lengths
 
     def _joints(self, skin: dict[str, Any]) -> tuple[list[int], tuple[str, ...], tuple[int, ...], np.ndarray, np.ndarray, np.ndarray]:
         listed = self._get(skin, "joints", list, "skin")

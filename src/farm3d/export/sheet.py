@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
 from farm3d.core.color import srgb_from_linear
@@ -151,8 +151,7 @@ def _bytes(picture: Float[Tensor, "H W 3"]) -> np.ndarray:
 
 
 def _fitted(photo_rgb: np.ndarray) -> np.ndarray:
-    picture = Image.fromarray(photo_rgb)
-    picture.thumbnail((PANEL_PX, PANEL_PX), Image.Resampling.LANCZOS)
+    picture = ImageOps.contain(Image.fromarray(photo_rgb), (PANEL_PX, PANEL_PX), Image.Resampling.LANCZOS)
     page = Image.new("RGB", (PANEL_PX, PANEL_PX), (237, 237, 237))
     page.paste(picture, ((PANEL_PX - picture.width) // 2, (PANEL_PX - picture.height) // 2))
     return np.asarray(page)

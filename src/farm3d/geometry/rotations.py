@@ -6,7 +6,7 @@ import torch
 
 from farm3d.core.shapes import Float, Tensor, checked
 
-__all__ = ["euler_to_matrix", "look_matrix", "matrix_to_quaternion", "quaternion_to_matrix", "slerp"]
+__all__ = ["euler_to_matrix", "look_matrix", "matrix_to_euler", "matrix_to_quaternion", "quaternion_to_matrix", "slerp"]
 
 
 @checked
@@ -19,6 +19,15 @@ def euler_to_matrix(angles: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 
         torch.stack([sa * sc - ca * sb * cc, sa * cc + ca * sb * sc, ca * cb], -1),
     ]
     return torch.stack(rows, -2)
+
+
+@checked
+def matrix_to_euler(matrix: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 3"]:
+    """Return (a, b, c) in radians with R = Rx(a) Ry(b) Rz(c); b lies in [-90, 90] degrees, and there a and c are not unique."""
+    b = torch.asin(matrix[..., 0, 2].clamp(-1, 1))
+    a = torch.atan2(-matrix[..., 1, 2], matrix[..., 2, 2])
+    c = torch.atan2(-matrix[..., 0, 1], matrix[..., 0, 0])
+    return torch.stack([a, b, c], -1)
 
 
 @checked

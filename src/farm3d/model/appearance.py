@@ -43,6 +43,7 @@ def estimate_appearance(
     crop: Crop,
     *,
     texture_px: int = 1024,
+    expected: Float[Tensor, "V 3"] | None = None,
 ) -> Appearance:
     """Return the texture and the light of an animal that was fitted to ``crop``.
 
@@ -53,6 +54,8 @@ def estimate_appearance(
         camera: of the crop, any resolution; the crop's own is used.
         crop: the picture, as large as the photograph allows.
         texture_px: side of the texture.
+        expected: albedo that a network expects at each vertex, linear RGB. What the picture does not show follows it, as far off as
+            the nearest places that the picture does show; None lets those colours themselves run on.
     """
     size = crop.image.shape[-1]
     camera = camera.resized(size, size)
@@ -65,7 +68,10 @@ def estimate_appearance(
     sampler = _Sampler(image, trusted, fragments, light)
     view = functional.normalize(-camera.to_camera(posed), dim=-1)
     colours, confidence = sampler(camera.pixels(posed), -camera.to_camera(posed)[..., 2], normals, view)
-    filled = _harmonic_fill(colours, confidence, mirror, rest.faces)
+    if expected is None:
+        filled = _harmonic_fill(colours, confidence, mirror, rest.faces)
+    else:
+        filled = (expected + _harmonic_fill(colours - expected, confidence, mirror, rest.faces)).clamp(0, 1)
 
     assert rest.uv is not None and rest.faces_uv is not None
     uv, faces_uv = rest.uv, rest.faces_uv

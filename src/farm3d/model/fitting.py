@@ -58,22 +58,28 @@ class FitOptions:
         hypotheses: start azimuths, evenly spaced over the circle (at least 4).
         refine_steps: steps of the last stage; 0 delivers the chosen hypothesis as it is.
         seed: shifts the start azimuths by up to 4 degrees.
+        refine: False compares the starts as they are and delivers the best: one pass.
     """
 
     hypotheses: int = 8
     refine_steps: int = 120
     seed: int = 0
+    refine: bool = True
 
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """One start azimuth and where it ended: degrees, outline agreement, feature distance, and the score (lower is better)."""
+    """One start azimuth and where it ended: degrees, outline agreement, feature distance, and the score (lower is better).
+
+    ``confidence``: how probable it is beside the others, from the scores; they sum to 1.
+    """
 
     start_deg: float
     azimuth_deg: float
     iou: float
     feature: float
     score: float
+    confidence: float
 
 
 class Fit(NamedTuple):
@@ -95,6 +101,26 @@ def stages(options: FitOptions) -> tuple[Stage, ...]:
         Stage("poses", 64, 50, 0.03, 1, 0.5, chosen),
         Stage("shape", 128, options.refine_steps, 0.02, 1, 0.5, final),
     )
+
+
+def guided_stages(options: FitOptions) -> tuple[Stage, ...]:
+    """Return the rounds where a network has said where to start: fewer views, fewer steps; one comparison if nothing is refined."""
+    look = Weights(feature=0.35, pose=0.002, proportion=0.006, modes=0.01)
+    chosen = Weights(feature=0.35)
+    final = Weights(feature=0.25, colour=0.5)
+    if not options.refine:
+        return (Stage("views", 64, 0, 0.0, 1, GUIDED_SAGITTAL, look),)
+    return (
+        Stage("views", 64, 30, 0.03, 2, GUIDED_SAGITTAL, look),
+        Stage("poses", 64, 40, 0.03, 1, GUIDED_SAGITTAL, chosen),
+        Stage("shape", 128, options.refine_steps, 0.02, 1, GUIDED_SAGITTAL, final),
+    )
+
+
+GUIDED_SAGITTAL = 0.5
+"""Share of the limits of side bend and twist in the rounds of :func:`guided_stages`."""
+
+_SOFTNESS = 0.05  # of scores, where they are made probabilities
 
 
 # Start poses that the second round tries from each surviving view: flexion (x) in radians by bone prefix. A leg that has settled on
@@ -127,6 +153,7 @@ def fit(
     *,
     features: Float[Tensor, "D G G"] | None,
     options: FitOptions | None = None,
+    starts: Parameters | None = None,
     callback: Callable[[Progress], bool | None] | None = None,
 ) -> Fit:
     """Fit the category to one crop.
@@ -136,20 +163,17 @@ def fit(
         crop: the picture; its mask decides the outline.
         features: the crop's backbone features projected by ``prior.project``, or None to use the outline alone.
         options: number of hypotheses and steps.
+        starts: cameras and poses to start from, at :data:`GUIDED_SAGITTAL`; None starts all round the template.
         callback: called after each step; returning False stops.
 
     Raises:
         Cancelled: the callback returned False.
     """
     options = options or FitOptions()
-    table = stages(options)
+    table = stages(options) if starts is None else guided_stages(options)
     total = sum(stage.steps for stage in table)
-    starts = torch.arange(options.hypotheses, device=crop.mask.device) * (2 * math.pi / options.hypotheses)
-    # Straight front and back views are saddle points: start beside them.
-    jitter = torch.rand(options.hypotheses, generator=torch_generator(options.seed, "start views")).to(starts)
-    starts = starts + math.pi / options.hypotheses + math.radians(4) * (2 * jitter - 1)
-    parameters = Parameters.start(prior, starts.to(crop.mask))
-    parameters = _placed(prior, parameters, target_of(crop, size_px=64))
+    parameters = _all_round(prior, crop, options) if starts is None else starts
+    origin = parameters.azimuth.clone()
     done = 0
     records: list[Hypothesis] = []
     for stage in table:
@@ -158,11 +182,24 @@ def fit(
         done += stage.steps
         order = terms.fit.argsort()
         if not records:
-            records = _table(starts, parameters, terms, order)
+            records = _table(origin, parameters, terms, order)
         parameters = parameters.pick(order[: stage.survivors])
-        if stage.name == "views":
+        if stage.name == "views" and len(table) > 1:
             parameters = _with_variants(prior, parameters)
+    if len(order) > 1:  # nothing was refined: all hypotheses were drawn, and one is delivered
+        with torch.no_grad():
+            posed = pose(prior, parameters, size_px=target.size_px, sagittal=stage.sagittal)
+            terms = measure(prior, parameters, posed, target, weights=stage.weights)
     return Fit(parameters, posed, terms, tuple(records))
+
+
+def _all_round(prior: CategoryPrior, crop: Crop, options: FitOptions) -> Parameters:
+    """Return the template from evenly spread azimuths, as large and where the silhouette is."""
+    starts = torch.arange(options.hypotheses, device=crop.mask.device) * (2 * math.pi / options.hypotheses)
+    # Straight front and back views are saddle points: start beside them.
+    jitter = torch.rand(options.hypotheses, generator=torch_generator(options.seed, "start views")).to(starts)
+    starts = starts + math.pi / options.hypotheses + math.radians(4) * (2 * jitter - 1)
+    return _placed(prior, Parameters.start(prior, starts.to(crop.mask)), target_of(crop, size_px=64))
 
 
 def _with_variants(prior: CategoryPrior, parameters: Parameters) -> Parameters:
@@ -191,6 +228,7 @@ def _table(origin: Tensor, parameters: Parameters, terms: Terms, order: Tensor) 
     def degrees(angle: Tensor) -> float:
         return (math.degrees(angle.item()) + 180) % 360 - 180
 
+    confidence = torch.softmax(-terms.fit.detach() / _SOFTNESS, 0)
     return [
         Hypothesis(
             round(degrees(origin[i]), 1),
@@ -198,6 +236,7 @@ def _table(origin: Tensor, parameters: Parameters, terms: Terms, order: Tensor) 
             round(terms.iou[i].item(), 4),
             round(terms.feature[i].item(), 4),
             round(terms.fit[i].item(), 4),
+            round(confidence[i].item(), 4),
         )
         for i in order.tolist()
     ]

@@ -26,7 +26,7 @@ from farm3d.core.sealed import MANIFEST, SealedFolder, parse_json, write_sealed
 from farm3d.core.shapes import Tensor
 from farm3d.core.tensor_bytes import bytes_from_tensors, expect_tensors, tensors_from_bytes
 
-__all__ = ["FORMAT_VERSION", "expect_tensors", "load_model_folder", "save_model_folder", "weights_folder"]
+__all__ = ["FORMAT_VERSION", "expect_tensors", "load_model_folder", "model_kind", "model_path", "save_model_folder", "weights_folder"]
 
 FORMAT_VERSION = 1
 _FORMAT = "farm3d-model"
@@ -95,3 +95,22 @@ def weights_folder(name: str) -> Path:
         f"no shipped model '{name}'; shipped: {', '.join(there) or 'none'}",
         hint="`farm3d models list` says what they are; a folder of your own is given as a path with a slash in it",
     )
+
+
+def model_path(folder: Path | str) -> Path:
+    """Return the folder of a model given by path, or by the name of a shipped one.
+
+    Raises:
+        ModelError: a bare name that is neither a folder here nor shipped.
+    """
+    path = Path(folder)
+    return weights_folder(str(folder)) if not path.is_dir() and path.name == str(folder) else path
+
+
+def model_kind(folder: Path) -> str:
+    """Return what a model folder says that it holds, the name of its config's class; empty if it says nothing. Checks nothing else."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return ""
+    return str(manifest.get("kind", "")) if isinstance(manifest, dict) else ""

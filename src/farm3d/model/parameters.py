@@ -15,7 +15,7 @@ from farm3d.model.joint_limits import joint_limits
 from farm3d.model.prior import CategoryPrior
 from farm3d.structures import Camera, Skeleton
 
-__all__ = ["FIELD_OF_VIEW_DEG", "Parameters", "Posed", "bounded_angles", "camera_of", "crop_camera", "pose"]
+__all__ = ["FIELD_OF_VIEW_DEG", "Parameters", "Posed", "bounded_angles", "camera_of", "crop_camera", "pose", "unbounded_angles"]
 
 FIELD_OF_VIEW_DEG = 25.0  # section 0.3
 BASE_DISTANCE = 10.0
@@ -74,6 +74,33 @@ class Parameters:
             zeros(prior.modes.along_x.shape[1]),
         )
 
+    @classmethod
+    def seen(
+        cls,
+        prior: CategoryPrior,
+        azimuth: Float[Tensor, "B"],
+        elevation: Float[Tensor, "B"],
+        shift: Float[Tensor, "B 2"],
+        log_distance: Float[Tensor, "B"],
+        angles: Float[Tensor, "B K 3"],
+        *,
+        sagittal: float = 1.0,
+    ) -> Parameters:
+        """Return the numbers that :func:`pose` turns into these cameras and poses.
+
+        Args:
+            prior: the category.
+            azimuth, elevation: radians; shift, log_distance: as below.
+            angles: radians; what lies beyond the limits at ``sagittal`` is brought just inside of them.
+            sagittal: of the first use.
+        """
+        own = cls.start(prior, azimuth)
+        low, high = (math.radians(value) for value in ELEVATION_DEG)
+        own.elevation = torch.atanh(((elevation - (low + high) / 2) / ((high - low) / 2)).clamp(-0.98, 0.98))
+        own.shift, own.log_distance = shift.clone(), log_distance.clone()
+        own.angles = unbounded_angles(angles, *_limits(prior, angles, sagittal))
+        return own
+
     def items(self) -> list[tuple[str, Tensor]]:
         """Return names and tensors in a fixed order."""
         return [(name, getattr(self, name)) for name in self.__dataclass_fields__]
@@ -97,6 +124,18 @@ def bounded_angles(raw: Float[Tensor, "B K 3"], low: Float[Tensor, "K 3"], high:
     """Map unbounded numbers into (low, high) with slope 1 at zero; low < 0 < high."""
     limit = torch.where(raw >= 0, high, low)
     return limit * torch.tanh(raw / limit)
+
+
+def unbounded_angles(angles: Float[Tensor, "B K 3"], low: Float[Tensor, "K 3"], high: Float[Tensor, "K 3"]) -> Float[Tensor, "B K 3"]:
+    """Return what :func:`bounded_angles` maps to these angles; those at or beyond a limit are brought a fiftieth inside of it."""
+    limit = torch.where(angles >= 0, high, low)
+    return limit * torch.atanh((angles / limit).clamp(-0.98, 0.98))
+
+
+def _limits(prior: CategoryPrior, like: Tensor, sagittal: float) -> tuple[Tensor, Tensor]:
+    low, high = (limit.to(like) for limit in joint_limits(prior.skeleton.names))
+    freedom = low.new_tensor([1.0, max(sagittal, 1e-3), max(sagittal, 1e-3)])
+    return low * freedom, high * freedom
 
 
 def camera_of(parameters: Parameters, *, size_px: int) -> Camera:
@@ -140,9 +179,7 @@ def pose(prior: CategoryPrior, parameters: Parameters, *, size_px: int, sagittal
     ``sagittal`` in [0, 1] shrinks the limits of side bend and twist (0: joints flex in the sagittal plane only), because one
     picture says little about them and a freer fit is a better outline but a worse animal.
     """
-    low, high = (limit.to(parameters.angles) for limit in joint_limits(prior.skeleton.names))
-    freedom = low.new_tensor([1.0, max(sagittal, 1e-3), max(sagittal, 1e-3)])
-    angles = bounded_angles(parameters.angles, low * freedom, high * freedom)
+    angles = bounded_angles(parameters.angles, *_limits(prior, parameters.angles, sagittal))
     even = torch.einsum("vm,bmc->bvc", prior.modes.along_yz, parameters.modes_yz)
     odd = torch.einsum("vm,bm->bv", prior.modes.along_x, parameters.modes_x)
     shaped, skeleton = proportion_shape(

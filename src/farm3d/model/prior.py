@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 import torch
+from torch.nn import functional
 
 from farm3d.core.errors import ModelError
 from farm3d.core.shapes import Float, Int, Tensor
 from farm3d.model.deformation import Modes
-from farm3d.model.folder import load_model_folder, save_model_folder, weights_folder
+from farm3d.model.folder import load_model_folder, model_kind, model_path, save_model_folder
 from farm3d.structures import Mesh, Skeleton
 from farm3d.structures._value import Value
 
@@ -43,6 +45,7 @@ class PriorConfig:
         encoder: name of the shipped backbone whose features the field predicts.
         feature_channels: channels of the backbone that are projected.
         sources: what it was made from, with licences.
+        normalize_features: whether the backbone's descriptors are scaled to length 1 before they are projected.
     """
 
     category: str
@@ -54,6 +57,7 @@ class PriorConfig:
     encoder: str
     feature_channels: int
     sources: tuple[str, ...]
+    normalize_features: bool = False
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -86,29 +90,39 @@ class CategoryPrior(Value):
 
     def project(self, features: Float[Tensor, "B C G G"]) -> Float[Tensor, "B D G G"]:
         """Return the backbone's features in the prior's D channels (zero mean, unit spread within a vertex)."""
+        features = functional.normalize(features, dim=1) if self.config.normalize_features else features
         centred = features - self.feature_mean[:, None, None]
         return torch.einsum("bchw,cd->bdhw", centred, self.feature_matrix)
 
     @classmethod
-    def from_pretrained(cls, folder: Path | str) -> Self:
-        """Load a category by folder, or by the name of a shipped one (``horse``, ``cow``).
+    def from_pretrained(cls, folder: Path | str) -> CategoryPrior:
+        """Load a category by folder, or by the name of a shipped one (``horse``, ``cow``); of a learned one the part that fits are made of.
 
         Raises:
             ModelError: the folder is damaged, incomplete or of another kind; the message names the file and the key.
         """
-        path = Path(folder)
-        if not path.is_dir() and path.name == str(folder):
-            path = weights_folder(str(folder))
+        path = model_path(folder)
+        if model_kind(path) == "LearnedConfig":
+            from farm3d.model.category.learned import LearnedCategory  # it is made of a prior itself
+
+            return LearnedCategory.from_pretrained(path).prior
         config, tensors = load_model_folder(path, PriorConfig)
+        return cls.from_tensors(config, tensors, where=str(path / "model.safetensors"))
+
+    @classmethod
+    def from_tensors(cls, config: PriorConfig, tensors: Mapping[str, Tensor], *, where: str) -> Self:
+        """Put a category together from :meth:`to_tensors`; ``where`` is the file that messages name.
+
+        Raises:
+            ModelError: a tensor is missing or does not fit.
+        """
         try:
             return cls._from_tensors(config, tensors)
         except KeyError as error:
-            raise ModelError(
-                f"{path / 'model.safetensors'}: tensor {error} is missing", hint="fetch or copy the model folder again"
-            ) from error
+            raise ModelError(f"{where}: tensor {error} is missing", hint=_AGAIN) from error
 
     @classmethod
-    def _from_tensors(cls, config: PriorConfig, tensors: dict[str, Tensor]) -> Self:
+    def _from_tensors(cls, config: PriorConfig, tensors: Mapping[str, Tensor]) -> Self:
         template = Mesh(
             tensors["template.vertices"],
             tensors["template.faces"].long(),
@@ -141,6 +155,10 @@ class CategoryPrior(Value):
 
     def save_pretrained(self, folder: Path | str, *, card: str) -> None:
         """Write the model folder; ``card`` is the text of its README."""
+        save_model_folder(folder, self.config, tensors=self.to_tensors(), card=card)
+
+    def to_tensors(self) -> dict[str, Tensor]:
+        """Return what a file keeps of it, by name: features and modes in float16, indices in int32."""
         half = torch.float16
         tensors = {
             "template.vertices": self.template.vertices,
@@ -161,8 +179,7 @@ class CategoryPrior(Value):
             **{f"sdf.{name}": value for name, value in self.sdf_weights.items()},
             **{f"feature_field.{name}": value for name, value in self.feature_weights.items()},
         }
-        present = {name: value.contiguous() for name, value in tensors.items() if value is not None}
-        save_model_folder(folder, self.config, tensors=present, card=card)
+        return {name: value.contiguous() for name, value in tensors.items() if value is not None}
 
     def _check(self) -> None:
         count, bones = len(self.template.vertices), len(self.config.bone_names)
@@ -186,5 +203,5 @@ class CategoryPrior(Value):
                 raise ModelError(f"model.safetensors: template.{name} points outside its {limit} entries", hint=_AGAIN)
 
 
-def _strip(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def _strip(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

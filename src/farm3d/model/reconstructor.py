@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -18,8 +18,10 @@ from farm3d.data.photo import Photo, load_photo, photo_from_image, shown_path
 from farm3d.data.preprocess import Silhouette, find_mask, make_crop, one_animal
 from farm3d.data.segment import OnnxSegmenter, Segmenter
 from farm3d.model.appearance import estimate_appearance
+from farm3d.model.category.first_guess import first_guess
+from farm3d.model.category.learned import LearnedCategory, load_category
 from farm3d.model.encoder import NO_ANIMAL_BELOW, Encoder
-from farm3d.model.fitting import Fit, FitOptions, Hypothesis, Progress, fit
+from farm3d.model.fitting import GUIDED_SAGITTAL, Fit, FitOptions, Hypothesis, Progress, fit
 from farm3d.model.folder import weights_folder
 from farm3d.model.prior import CategoryPrior
 from farm3d.structures import Animal, Camera, Crop, Mesh
@@ -31,6 +33,8 @@ __all__ = ["Reconstruction", "Reconstructor", "check_request"]
 
 _FIT_PX = 256  # of the crop that is compared
 _TEXTURE_CROP_PX = 1024  # largest crop that colours are taken from
+_OTHER_SIDE_DEG = 60.0  # views nearer to each other than this are one
+_CLOSE = 0.2  # confidence from which a runner-up is told
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,8 @@ class Reconstruction:
         timings_s: seconds by stage.
         warnings: plain sentences for the user.
         seen: share of the texture that the picture itself shows.
+        view_confidence: how probable the delivered view is beside the others that were tried, 0 to 1.
+        runner_up: the next best view from quite another side, if it is close; else None.
     """
 
     animal: Animal
@@ -54,6 +60,8 @@ class Reconstruction:
     timings_s: dict[str, float]
     warnings: tuple[str, ...]
     seen: float
+    view_confidence: float
+    runner_up: Hypothesis | None
 
 
 class Reconstructor:
@@ -65,29 +73,33 @@ class Reconstructor:
         result = reconstructor("photo.jpg", mask="photo_mask.png")
     """
 
-    def __init__(self, prior: CategoryPrior, encoder: Encoder) -> None:
+    def __init__(self, prior: CategoryPrior, encoder: Encoder, learned: LearnedCategory | None = None) -> None:
         self.prior = prior
         self.encoder = encoder
+        self.learned = learned
         self.device = torch.device("cpu")
 
     @classmethod
     def from_pretrained(cls, folder: Path | str, *, device: torch.device | str = "cpu") -> Self:
         """Load a category by folder, or by the name of a shipped one (``horse``, ``cow``), and the backbone it was made for.
 
+        A learned category (``farm3d train``) brings networks that look at the picture first; one without is fitted from all sides.
+
         Raises:
             ModelError: a folder is damaged, incomplete or of another kind.
         """
-        prior = CategoryPrior.from_pretrained(folder)
-        return cls(prior, Encoder.from_pretrained(weights_folder(prior.config.encoder))).to(device)
+        prior, learned = load_category(folder)
+        return cls(prior, Encoder.from_pretrained(weights_folder(prior.config.encoder)), learned).to(device)
 
     def save_pretrained(self, folder: Path | str, *, card: str) -> None:
         """Write the category as a model folder; the backbone stays where it is."""
-        self.prior.save_pretrained(folder, card=card)
+        (self.learned or self.prior).save_pretrained(folder, card=card)
 
     def to(self, device: torch.device | str) -> Self:
         """Move everything to a device and return self."""
         self.device = torch.device(device)
         self.prior = self.prior.to(self.device)
+        self.learned = None if self.learned is None else self.learned.to(self.device)
         self.encoder = self.encoder.to(self.device)
         return self
 
@@ -97,6 +109,7 @@ class Reconstructor:
         *,
         mask: Path | str | np.ndarray | None = None,
         segmenter: Segmenter | None = None,
+        refine: bool = True,
         refine_steps: int | None = None,
         height_m: float | None = None,
         texture_px: int = 1024,
@@ -109,6 +122,7 @@ class Reconstructor:
             image: path, PIL picture, uint8 array ``[H, W, 3 or 4]`` or loaded Photo.
             mask: silhouette, as a file or an array ``[H, W]``; None uses the picture's alpha, else ``segmenter``.
             segmenter: finds the silhouette when there is neither mask nor alpha; None uses the one that is installed.
+            refine: False delivers what one pass of a learned category gives; of no effect on one that is only fitted.
             refine_steps: steps of the last stage; None uses the default.
             height_m: height of the rest shape in metres; None uses the category's.
             texture_px: side of the texture.
@@ -127,18 +141,33 @@ class Reconstructor:
         clock("mask")
         crop = self._crop(photo, silhouette, _FIT_PX)
         crop = self._checked(photo, crop, silhouette)
-        features = self._features(crop)
+        maps = self._maps(crop)
+        features = self.prior.project(maps)[0]
         clock("features")
-        options = FitOptions(seed=seed) if refine_steps is None else FitOptions(refine_steps=refine_steps, seed=seed)
+        options = FitOptions(seed=seed, refine=refine)
+        if refine_steps is not None:
+            options = replace(options, refine_steps=refine_steps)
         with _one_thread():
-            found = fit(self.prior, crop, features=features, options=options, callback=callback)
+            guess = None if self.learned is None else first_guess(self.learned, crop, maps, sagittal=GUIDED_SAGITTAL)
+            prior, starts = (self.prior, None) if guess is None else (guess.prior, guess.starts)
+            found = fit(prior, crop, features=features, options=options, starts=starts, callback=callback)
         clock("fit")
         side = min(_TEXTURE_CROP_PX, max(_FIT_PX, round(crop.box_px[2])))
         detailed = crop if side == _FIT_PX else self._crop(photo, silhouette, side, crop.box_px)
-        animal, seen = self._animal(found, detailed, height_m=height_m, texture_px=texture_px)
+        expected = None if guess is None else guess.colours
+        animal, seen = self._animal(found, detailed, height_m=height_m, texture_px=texture_px, expected=expected)
         clock("texture")
+        confidence, runner_up = _sureness(found.hypotheses)
         return Reconstruction(
-            animal, crop, found.terms.iou[0].item(), found.hypotheses, clock.seconds, _warnings(crop, found), round(seen, 4)
+            animal,
+            crop,
+            found.terms.iou[0].item(),
+            found.hypotheses,
+            clock.seconds,
+            _warnings(crop, found, runner_up),
+            round(seen, 4),
+            confidence,
+            runner_up,
         )
 
     def _crop(self, photo: Photo, silhouette: Silhouette, size_px: int, box_px: tuple[float, float, float] | None = None) -> Crop:
@@ -155,23 +184,25 @@ class Reconstructor:
             raise NoAnimalError(f"{shown_path(photo.path or photo.name)}: this does not look like an animal", hint=hint)
         return crop.replace(warnings=(*crop.warnings, "what the mask marks does not look like a four-legged animal"))
 
-    def _features(self, crop: Crop) -> torch.Tensor:
-        """Backbone features of the animal on a plain background, projected; the mean of the picture and its mirror image.
+    def _maps(self, crop: Crop) -> torch.Tensor:
+        """Backbone features of the animal on a plain background; the mean of the picture and its mirror image.
 
         An unlike background costs accuracy (recipes, part C), and the network is not quite mirror symmetric.
         """
         plain = crop.image * crop.mask + 0.5 * (1 - crop.mask)
         with torch.no_grad():
             maps = self.encoder.features(torch.stack([plain, plain.flip(-1)]))
-            return self.prior.project((maps[:1] + maps[1:].flip(-1)) / 2)[0]
+            return (maps[:1] + maps[1:].flip(-1)) / 2
 
-    def _animal(self, found: Fit, crop: Crop, *, height_m: float | None, texture_px: int) -> tuple[Animal, float]:
+    def _animal(
+        self, found: Fit, crop: Crop, *, height_m: float | None, texture_px: int, expected: torch.Tensor | None
+    ) -> tuple[Animal, float]:
         with torch.no_grad():
             rest = self.prior.template.replace(vertices=found.posed.rest[0])
             posed = found.posed.vertices[0]
             camera = found.posed.camera
             camera = camera.replace(T_camera_world=camera.T_camera_world[0], intrinsics=camera.intrinsics[0])
-            look = estimate_appearance(rest, self.prior.mirror, posed, camera, crop, texture_px=texture_px)
+            look = estimate_appearance(rest, self.prior.mirror, posed, camera, crop, texture_px=texture_px, expected=expected)
         skeleton = found.posed.skeleton
         skeleton = skeleton.replace(starts=skeleton.starts[0], ends=skeleton.ends[0], centre=skeleton.centre[0])
         animal = Animal(
@@ -269,14 +300,24 @@ def _silhouette(photo: Photo, mask: Path | str | np.ndarray | None, segmenter: S
     return Silhouette(found[0], "array", found[1])
 
 
-def _warnings(crop: Crop, found: Fit) -> tuple[str, ...]:
+def _sureness(hypotheses: tuple[Hypothesis, ...]) -> tuple[float, Hypothesis | None]:
+    """Return the confidence of the best view, with that of its near neighbours, and the runner-up if that is close."""
+    first, *others = hypotheses
+
+    def apart(h: Hypothesis) -> bool:
+        return abs((h.azimuth_deg - first.azimuth_deg + 180) % 360 - 180) > _OTHER_SIDE_DEG
+
+    close = [h for h in others if apart(h) and h.confidence > _CLOSE]
+    return round(1 - sum(h.confidence for h in others if apart(h)), 4), close[0] if close else None
+
+
+def _warnings(crop: Crop, found: Fit, runner_up: Hypothesis | None) -> tuple[str, ...]:
     warnings = list(crop.warnings)
     if found.terms.iou[0] < 0.75:
         warnings.append(f"the outline fits poorly (agreement {found.terms.iou[0]:.2f}): look at the contact sheet before you use it")
-    first, *others = found.hypotheses
-    close = [h for h in others if abs((h.azimuth_deg - first.azimuth_deg + 180) % 360 - 180) > 60 and h.score < first.score + 0.03]
-    if close:
+    if runner_up is not None:
+        first = found.hypotheses[0]
         warnings.append(
-            f"the view is uncertain: azimuths {first.azimuth_deg:.0f} and {close[0].azimuth_deg:.0f} degrees fit about equally well"
+            f"the view is uncertain: azimuths {first.azimuth_deg:.0f} and {runner_up.azimuth_deg:.0f} degrees fit about equally well"
         )
     return tuple(warnings)

@@ -7,20 +7,12 @@ import bisect
 import torch
 
 from farm3d.core.shapes import Float, Tensor
-from farm3d.geometry.rotations import euler_to_matrix, matrix_to_quaternion, quaternion_to_matrix, slerp
+from farm3d.geometry.rotations import euler_to_matrix, matrix_to_euler, matrix_to_quaternion, quaternion_to_matrix, slerp
 from farm3d.geometry.skinning import linear_blend_skinning
 from farm3d.motion.clips import Clip
 from farm3d.structures import Animal
 
 __all__ = ["pose_at", "posed_vertices"]
-
-
-def _matrix_to_euler(matrix: Tensor) -> Tensor:
-    """Return (a, b, c) with R = Rx(a) Ry(b) Rz(c); b in [-90, 90] degrees."""
-    b = torch.asin(matrix[..., 0, 2].clamp(-1, 1))
-    a = torch.atan2(-matrix[..., 1, 2], matrix[..., 2, 2])
-    c = torch.atan2(-matrix[..., 0, 1], matrix[..., 0, 0])
-    return torch.stack([a, b, c], -1)
 
 
 def pose_at(clip: Clip, time_s: float) -> tuple[Float[Tensor, "K 3"], Float[Tensor, "3"]]:
@@ -35,7 +27,7 @@ def pose_at(clip: Clip, time_s: float) -> tuple[Float[Tensor, "K 3"], Float[Tens
     after = min(max(bisect.bisect_right(times, time_s), 1), len(times) - 1)
     fraction = (time_s - times[after - 1]) / (times[after] - times[after - 1])
     start, end = (matrix_to_quaternion(euler_to_matrix(clip.angles[i].double())) for i in (after - 1, after))
-    angles = _matrix_to_euler(quaternion_to_matrix(slerp(start, end, torch.full(start.shape[:1], fraction).to(start))))
+    angles = matrix_to_euler(quaternion_to_matrix(slerp(start, end, torch.full(start.shape[:1], fraction).to(start))))
     offset = torch.lerp(clip.root_offset[after - 1], clip.root_offset[after], fraction)
     return angles.float(), offset
 

@@ -29,7 +29,7 @@ from farm3d.training.fit_features import FeatureFit, fit_category, fit_field, fi
 from farm3d.training.fit_sdf import CATEGORY_RIGS, FitReport, RestShape, fit_shape_field, measure_fit, rest_shape, species_rest_shape
 from farm3d.training.template import Template, extract_template
 
-__all__ = ["assemble_prior", "build_prior", "symmetric_skeleton", "template_skin"]
+__all__ = ["assemble_prior", "build_prior", "mirrored_joints", "symmetric_skeleton", "template_skin"]
 
 HEIGHT_M = {"horse": 1.95, "cow": 1.5}  # ground to ear tips, and to the highest point of a cow: usual for adults
 SDF = FieldConfig(octaves=8, hidden=128, layers=5, outputs=1)
@@ -39,6 +39,11 @@ FEATURES = FieldConfig(octaves=6, hidden=128, layers=3, outputs=16)
 def symmetric_skeleton(vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"], *, tail: bool = True) -> Skeleton:
     """Return the bones found from a mesh, left and right made exact mirror images (the search picks vertices, which come in pairs)."""
     bones = find_quadruped_bones(vertices, faces, tail=tail)
+    return mirrored_joints(Skeleton(bones.names, bones.parents, bones.starts, bones.ends, bones.centre))
+
+
+def mirrored_joints(bones: Skeleton) -> Skeleton:
+    """Return bones whose left and right are exact mirror images, the mean of the two."""
     starts, ends = bones.starts.clone(), bones.ends.clone()
     flip = starts.new_tensor([-1.0, 1.0, 1.0])
     for k, name in enumerate(bones.names):

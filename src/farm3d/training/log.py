@@ -12,6 +12,8 @@ from farm3d.core.files import write_whole
 
 __all__ = ["TrainingLog"]
 
+_BEGIN = '{"step": '  # of every line, also of one that a kill cut short
+
 
 class TrainingLog:
     """Appends to ``log.jsonl`` in a folder, each line at once.
@@ -34,7 +36,7 @@ class TrainingLog:
                     if json.loads(line)["step"] <= step:
                         kept.append(line)
                 except (ValueError, KeyError, TypeError) as error:
-                    if line and number == 1:
+                    if line and number == 1 and not line.startswith(_BEGIN[: len(line)]):
                         raise InputError(f"{self._path}: not a training log", hint="choose another --state folder") from error
                     break  # a line cut short by a kill; what follows it comes again
         write_whole(self._path, "".join(f"{line}\n" for line in kept))

@@ -8,9 +8,10 @@ import torch
 from farm3d.core.errors import ModelError
 from farm3d.core.random import torch_generator
 from farm3d.model.category.config import CategoryConfig
-from farm3d.model.category.learned import FeatureBasis, LearnedCategory
+from farm3d.model.category.learned import FeatureBasis, LearnedCategory, load_category
 from farm3d.model.category.model import CategoryModel
 from farm3d.model.category.rest_shape import make_scaffold
+from farm3d.model.prior import CategoryPrior
 
 
 @pytest.fixture
@@ -20,7 +21,8 @@ def learned() -> LearnedCategory:
     generator = torch_generator(0, "basis")
     basis = FeatureBasis(torch.randn(24, generator=generator), torch.randn(24, 16, generator=generator), torch.rand(16) + 0.5)
     scaffold = make_scaffold(model.shape, model.config, cell=0.3, centred=False)
-    return LearnedCategory.of(model, scaffold, basis, encoder="some_backbone", encoder_digest="abc")
+    prior = CategoryPrior.from_pretrained("horse")  # a real template, though not this model's own
+    return LearnedCategory.of(model, scaffold, basis, prior=prior, encoder="some_backbone", encoder_digest="abc")
 
 
 def test_what_comes_back_is_what_went_in(learned: LearnedCategory, tmp_path: Path) -> None:
@@ -29,6 +31,9 @@ def test_what_comes_back_is_what_went_in(learned: LearnedCategory, tmp_path: Pat
     assert torch.equal(again.rest.vertices, learned.rest.vertices) and torch.equal(again.rest.faces, learned.rest.faces)
     assert again.rest.skeleton.names == learned.rest.skeleton.names and torch.equal(again.rest.skin, learned.rest.skin)
     assert again.model.config == learned.model.config and again.encoder_digest == "abc"
+    assert torch.equal(again.prior.template.vertices, learned.prior.template.vertices) and again.prior.config == learned.prior.config
+    assert torch.equal(again.prior.sdf_weights["mlp.first.weight"], again.model.shape.mlp.first.weight)
+    assert load_category(tmp_path / "toy")[1] is not None
     generator = torch_generator(0, "picture")
     features = torch.randn(2, 24, 16, 16, generator=generator)
     image, mask = torch.rand(2, 3, 64, 64, generator=generator), torch.rand(2, 64, 64, generator=generator)

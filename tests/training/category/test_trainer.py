@@ -105,6 +105,17 @@ def test_asked_to_stop_it_saves(tmp_path: Path) -> None:
     assert second.step == 7 and same(first, second)
 
 
+def test_the_log_goes_on_as_if_nothing_had_been(tmp_path: Path) -> None:
+    """A line is the mean of twenty steps, also of those before a stop."""
+    run = run_of(steps=21, size_late=32, table_from=0.2)
+    whole = CategoryTrainer(run, toy_pictures(), tmp_path / "whole")
+    assert whole.run()
+    first = CategoryTrainer(run, toy_pictures(), tmp_path / "cut", should_stop=lambda: first.step == 7)
+    assert not first.run()
+    assert CategoryTrainer(run, toy_pictures(), tmp_path / "cut").run()
+    assert lines_of(tmp_path / "cut") == lines_of(tmp_path / "whole") and len(lines_of(tmp_path / "cut")) == 1
+
+
 def test_what_is_not_finite_stops_before_the_update(tmp_path: Path) -> None:
     trainer = CategoryTrainer(run_of(), toy_pictures(), tmp_path)
     trainer.one_step()

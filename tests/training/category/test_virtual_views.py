@@ -8,32 +8,20 @@ import pytest
 import torch
 from tests.testing.animals import quadruped_mesh
 from tests.testing.toy_category import toy_pictures
+from tests.testing.toy_critic import toy_critic
 from tests.training.category.test_trainer import run_of, same
 
-from farm3d.barn.captions import VIEWS
 from farm3d.core.random import torch_generator
-from farm3d.diffusion.distill import DistillOptions
-from farm3d.diffusion.embedded.config import PRESETS
-from farm3d.diffusion.embedded.parts import build_parts
-from farm3d.diffusion.embedded.pipeline import EmbeddedPrior
-from farm3d.diffusion.embedded.tokenizer import WordTokenizer
+from farm3d.training.category.ranks import Share
+from farm3d.training.category.step import reconstruction_step
 from farm3d.training.category.trainer import CategoryTrainer
-from farm3d.training.category.virtual_views import Critic, CriticOptions, framed_cameras, random_lights
-
-PHRASES = tuple(view[0] for view in VIEWS)
+from farm3d.training.category.virtual_views import Critic, framed_cameras, random_lights
 
 
 @pytest.fixture(scope="module")
 def critic() -> Critic:
     pytest.importorskip("diffusers", reason="diffusers is not installed: pip install 'farm3d[diffusion]'")
-    config = PRESETS["tiny"]
-    tokenizer = WordTokenizer.of_captions([f"a horse, {phrase}" for phrase in PHRASES], buckets=64, max_words=48)
-    parts = build_parts(config, tokenizer, seed=0)
-    generator = torch_generator(0, "transform")
-    parts.decoder.transform.fit(torch.rand(64, 3, 32, 32, generator=generator), torch.rand(64, 32, 32, generator=generator))
-    for parameter in parts.denoiser.parameters():  # what begins at zero would have no opinion
-        torch.nn.init.normal_(parameter, std=0.05, generator=generator)
-    return Critic(EmbeddedPrior(parts), "horse", PHRASES, CriticOptions(DistillOptions(t_min=0.5, t_max=0.9, guidance=3.0), grey=0.0))
+    return toy_critic()
 
 
 def test_pictures_hold_the_animal_as_the_prior_knows_it() -> None:
@@ -59,8 +47,6 @@ def test_the_gradient_reaches_shape_pose_and_coat_alone(critic: Critic, tmp_path
     trainer = CategoryTrainer(run, toy_pictures(), tmp_path)
     trainer.one_step()
     model, at, batch = trainer.model, run.schedule.at(1), toy_pictures().batch(1, seed=0, size=2)
-    from farm3d.training.category.step import reconstruction_step
-
     assert trainer.scaffold is not None
     with torch.no_grad():  # the last layers begin at zero: nothing would reach what lies before them
         for last in (model.deformation.rest[-1].weight, model.albedo.rest[-1].weight, model.articulation.out.weight):
@@ -76,6 +62,31 @@ def test_the_gradient_reaches_shape_pose_and_coat_alone(critic: Critic, tmp_path
     assert all(map(moved, (model.shape, model.deformation, model.articulation, model.albedo, model.reader.code, model.reader.look)))
     assert not any(map(moved, (model.light, model.reader.view_in, model.reader.view_out, model.features)))
     assert set(judged) == {"virtual", "virtual_error", "virtual_norm"}
+
+
+def test_shares_of_a_batch_add_up_to_it(critic: Critic, tmp_path: Path) -> None:
+    """What processes that take a share each return, and their gradients, sum to those of the whole; one may have no view at all."""
+    run = run_of(steps=20, batch_early=4, articulation_from=0.0, colour_from=0.0, deformation_from=0.0, virtual_from=0.0)
+    trainer = CategoryTrainer(run, toy_pictures(), tmp_path)
+    trainer.one_step()
+    model, at, batch = trainer.model, run.schedule.at(2), toy_pictures().batch(1, seed=0, size=4)
+    assert trainer.scaffold is not None
+
+    def judged(begin: int, end: int, count: int) -> tuple[dict[str, float], torch.Tensor]:
+        part, generator = batch.part(begin, end), torch_generator(0, "step")
+        assert trainer.scaffold is not None
+        result = reconstruction_step(model, trainer.scaffold, part, at, run.weights, chosen=None, generator=generator)
+        values = critic.judge(model, part, result, at, generator=generator, count=count, share=Share(begin, end, 4))
+        model.zero_grad()
+        if values["virtual"].requires_grad:
+            values["virtual"].backward()
+        gradient = [torch.zeros(value.numel()) if value.grad is None else value.grad.flatten() for value in model.parameters()]
+        return {name: float(value.detach()) for name, value in values.items()}, torch.cat(gradient)
+
+    for count in (1, 3, 4):
+        whole, parts = judged(0, 4, count), [judged(0, 1, count), judged(1, 4, count)]
+        assert {name: sum(values[name] for values, _ in parts) for name in whole[0]} == pytest.approx(whole[0], rel=1e-5)
+        assert torch.allclose(parts[0][1] + parts[1][1], whole[1], atol=1e-5 * float(whole[1].abs().max()))
 
 
 def test_training_with_a_critic_goes_on_exactly(critic: Critic, tmp_path: Path) -> None:

@@ -31,6 +31,16 @@ def test_lines_after_the_checkpoint_come_once(tmp_path: Path) -> None:
     assert steps_in(tmp_path) == [10, 20, 30]
 
 
+@pytest.mark.parametrize("cut", [0, 1, 5, 9, 12, 30])
+def test_a_first_line_cut_short_by_a_kill_comes_again(cut: int, tmp_path: Path) -> None:
+    log = TrainingLog(tmp_path, step=0)
+    log.write(20, {"phase": "words", "mean": 0.5})
+    whole = (tmp_path / "log.jsonl").read_text()
+    (tmp_path / "log.jsonl").write_text(whole[:cut])
+    TrainingLog(tmp_path, step=19).write(20, {"phase": "words", "mean": 0.5})
+    assert (tmp_path / "log.jsonl").read_text() == whole
+
+
 def test_a_foreign_file_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "log.jsonl").write_text("dear diary\n")
     with pytest.raises(InputError, match="not a training log"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -16,10 +17,11 @@ from farm3d.model.category.config import CategoryConfig
 from farm3d.model.category.model import CategoryModel
 from farm3d.model.category.networks import Reading
 from farm3d.model.category.rest_shape import RestShape, Scaffold, grid_of, rest_shape
-from farm3d.model.folder import load_model_folder, save_model_folder
+from farm3d.model.folder import load_model_folder, model_kind, model_path, save_model_folder
+from farm3d.model.prior import CategoryPrior, PriorConfig
 from farm3d.structures import Skeleton
 
-__all__ = ["FeatureBasis", "LearnedCategory", "LearnedConfig"]
+__all__ = ["FeatureBasis", "LearnedCategory", "LearnedConfig", "load_category"]
 
 _AGAIN = "fetch or copy the model folder again"
 
@@ -34,6 +36,7 @@ class LearnedConfig:
         bone_names, bone_parents: of the skeleton.
         encoder: name of the backbone; encoder_digest: and its sha256.
         normalize: whether the backbone's descriptors are scaled to length 1 first.
+        prior: of the finished category: template, bones, skin and features that fitting uses.
     """
 
     model: CategoryConfig
@@ -43,6 +46,7 @@ class LearnedConfig:
     encoder: str
     encoder_digest: str
     normalize: bool
+    prior: PriorConfig
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +77,7 @@ class LearnedCategory:
         scaffold: topology and bones.
         rest: the rest shape on it.
         basis: from the backbone's features to the model's.
+        prior: template mesh with atlas, bones, skin, modes and features: what an answer is made of.
         encoder, encoder_digest: the backbone.
     """
 
@@ -80,14 +85,33 @@ class LearnedCategory:
     scaffold: Scaffold
     rest: RestShape
     basis: FeatureBasis
+    prior: CategoryPrior
     encoder: str
     encoder_digest: str
 
     @classmethod
-    def of(cls, model: CategoryModel, scaffold: Scaffold, basis: FeatureBasis, *, encoder: str, encoder_digest: str) -> Self:
+    def of(
+        cls,
+        model: CategoryModel,
+        scaffold: Scaffold,
+        basis: FeatureBasis,
+        *,
+        prior: CategoryPrior,
+        encoder: str,
+        encoder_digest: str,
+    ) -> Self:
         """Put the parts together; the model is taken as it is now and loses its gradients."""
         model.requires_grad_(False).eval()
-        return cls(model, scaffold, rest_shape(model.shape, scaffold), basis, encoder, encoder_digest)
+        return cls(model, scaffold, rest_shape(model.shape, scaffold), basis, prior, encoder, encoder_digest)
+
+    def to(self, device: torch.device | str) -> Self:
+        """Return it on a device."""
+        model = self.model.to(device)
+        crossings, skeleton = self.scaffold.crossings, self.scaffold.skeleton
+        moved = {name: getattr(crossings, name).to(device) for name in ("ends", "faces", "mirror")}
+        scaffold = Scaffold(dataclasses.replace(crossings, **moved), skeleton.to(device))
+        basis = FeatureBasis(*(getattr(self.basis, name).to(device) for name in ("mean", "matrix", "scale")), self.basis.normalize)
+        return type(self).of(model, scaffold, basis, prior=self.prior.to(device), encoder=self.encoder, encoder_digest=self.encoder_digest)
 
     def read(self, features: Float[Tensor, "B C G G"], image: Float[Tensor, "B 3 S S"], mask: Float[Tensor, "B S S"]) -> Reading:
         """Read pictures: the backbone's features of the animals on grey, colours and coverage of the crops."""
@@ -95,11 +119,12 @@ class LearnedCategory:
 
     @classmethod
     def from_pretrained(cls, folder: Path | str) -> Self:
-        """Load a model folder.
+        """Load a model folder, by path or by the name of a shipped one.
 
         Raises:
             ModelError: damaged, incomplete or of another kind.
         """
+        folder = model_path(folder)
         config, tensors = load_model_folder(folder, LearnedConfig)
         model = CategoryModel(config.model)
         try:
@@ -116,7 +141,10 @@ class LearnedCategory:
             raise ModelError(f"{folder}: tensor {error} is missing", hint=_AGAIN) from error
         except RuntimeError as error:
             raise ModelError(f"{folder}: its tensors do not fit: {str(error).splitlines()[-1].strip()}", hint=_AGAIN) from error
-        return cls.of(model, scaffold, basis, encoder=config.encoder, encoder_digest=config.encoder_digest)
+        own = {name[6:]: value for name, value in tensors.items() if name.startswith("prior.")}
+        own |= {f"sdf.{name}": value for name, value in model.shape.state_dict().items()}
+        prior = CategoryPrior.from_tensors(config.prior, own, where=f"{folder / 'model.safetensors'}: prior")
+        return cls.of(model, scaffold, basis, prior=prior, encoder=config.encoder, encoder_digest=config.encoder_digest)
 
     def save_pretrained(self, folder: Path | str, *, card: str) -> None:
         """Write the model folder; ``card`` is the text of its README. Weights are kept in float16 but the shape's, which is exact."""
@@ -130,9 +158,24 @@ class LearnedCategory:
         }
         tensors |= {"scaffold.starts": skeleton.starts, "scaffold.tips": skeleton.ends, "scaffold.centre": skeleton.centre}
         tensors |= {"basis.mean": self.basis.mean, "basis.matrix": self.basis.matrix, "basis.scale": self.basis.scale}
+        # The shape field is the model's own, and needs no second copy.
+        tensors |= {f"prior.{name}": value.clone() for name, value in self.prior.to_tensors().items() if not name.startswith("sdf.")}
         cell = max(crossings.grid.step)
         bones = skeleton.names, skeleton.parents
-        config = LearnedConfig(self.model.config, cell, *bones, self.encoder, self.encoder_digest, self.basis.normalize)
+        config = LearnedConfig(self.model.config, cell, *bones, self.encoder, self.encoder_digest, self.basis.normalize, self.prior.config)
         if grid_of(self.model.config, cell=cell).cells != crossings.grid.cells:
             raise ModelError(f"{folder}: no cell size gives the grid {crossings.grid.cells} again")
         save_model_folder(folder, config, tensors=tensors, card=card)
+
+
+def load_category(folder: Path | str) -> tuple[CategoryPrior, LearnedCategory | None]:
+    """Load a category of either kind by folder, or by the name of a shipped one: its prior, and its networks if it was learned.
+
+    Raises:
+        ModelError: damaged, incomplete, or no category.
+    """
+    path = model_path(folder)
+    if model_kind(path) == LearnedConfig.__name__:
+        learned = LearnedCategory.from_pretrained(path)
+        return learned.prior, learned
+    return CategoryPrior.from_pretrained(path), None

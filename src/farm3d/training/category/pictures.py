@@ -90,6 +90,11 @@ class PictureBatch:
     def __len__(self) -> int:
         return len(self.numbers)
 
+    def part(self, begin: int, end: int) -> PictureBatch:
+        """Return the pictures ``begin`` to ``end`` (not included)."""
+        rows = slice(begin, end)
+        return PictureBatch(self.rgb[rows], self.mask[rows], self.features[rows], self.views[rows], self.numbers[rows], self.flipped[rows])
+
 
 def mirrored_view(views: np.ndarray) -> np.ndarray:
     """Return which views mirrored pictures show: left is right; -1 stays."""

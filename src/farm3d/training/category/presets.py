@@ -17,13 +17,13 @@ def tiny(category: str, *, channels: int, seed: int = 0, steps: int = 200) -> Ru
     schedule = Schedule(
         steps, batch_early=2, batch_late=4, size_early=32, size_late=48, cell_early=0.33, cell_late=0.25, uniform_steps=min(40, steps // 5)
     )
-    return Run(config, schedule, Weights(view_words=0.5, virtual=1e-4), seed)
+    return Run(config, schedule, Weights(view_words=0.5, view=2.0, virtual=1e-4), seed)
 
 
 def embedded(category: str, *, channels: int, seed: int = 0, steps: int = 12_000) -> Run:
     """One to two hours on two cores, from the embedded prior's pictures: 64 then 96 px, all hypotheses for the first two fifths."""
     config = CategoryConfig(category, channels=channels, feature_channels=min(16, channels))
-    return Run(config, Schedule(steps), Weights(view_words=0.5, virtual=2e-4), seed)
+    return Run(config, Schedule(steps), Weights(view_words=0.5, view=2.0, virtual=2e-4), seed)
 
 
 def paper(category: str, *, channels: int, seed: int = 0, steps: int = 140_000) -> Run:

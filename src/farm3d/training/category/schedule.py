@@ -12,7 +12,8 @@ class Weights:
     """Factors of the losses (section 3, where a figure is the paper's; features are divided by their spread here, the paper's are not).
 
     ``choice_feature`` is the feature loss's factor where hypotheses are compared: about fifty times, relative to the mask, that of the
-    reconstruction itself, as in section 2.8. ``view_words`` adds to a hypothesis that disagrees with the view the words asked for.
+    reconstruction itself, as in section 2.8. ``view_words`` adds to a hypothesis that disagrees with the view the words asked for, four
+    times as much at the beginning; ``view`` pulls azimuths to that view and fades, both over ``Schedule.words_until``.
     """
 
     mask: float = 10.0
@@ -25,6 +26,7 @@ class Weights:
     articulation: float = 0.2
     deformation: float = 10.0
     view_words: float = 0.0
+    view: float = 0.0
     virtual: float = 0.0
 
 
@@ -43,6 +45,7 @@ class Schedule:
         softness: temperature of those weights, first and last.
         table_from: from when one hypothesis a picture is drawn, by a table of their losses; before, all of them.
         explore: share of pictures for which another hypothesis is drawn than the best.
+        words_until: when the view that the words asked for no longer teaches the azimuths (they are often wrong by one eighth).
         articulation_from, centred_from, colour_from, deformation_from, virtual_from: when these begin.
         decay_from: from when learning rates fall, to ``decay_to`` of their height.
         virtual_every: steps between virtual views; virtual_views: pictures in each.
@@ -65,7 +68,8 @@ class Schedule:
     softness: tuple[float, float] = (1.0, 0.02)
     table_from: float = 0.4
     explore: float = 0.2
-    articulation_from: float = 0.04
+    words_until: float = 0.2
+    articulation_from: float = 0.06
     centred_from: float = 0.25
     colour_from: float = 0.45
     deformation_from: float = 0.6
@@ -94,6 +98,7 @@ class Schedule:
             cell=self.cell_early if done < self.cell_from else self.cell_late,
             every_hypothesis=early,
             softness=first * (last / first) ** along if step >= self.uniform_steps else float("inf"),
+            words=max(1 - done / self.words_until, 0.0) if self.words_until > 0 else 0.0,
             articulate=done >= self.articulation_from,
             centred=done >= self.centred_from,
             colour=done >= self.colour_from,
@@ -105,7 +110,10 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Moment:
-    """What holds at one step: see :class:`Schedule`. ``softness`` is infinite where all hypotheses count the same."""
+    """What holds at one step, as :class:`Schedule` says.
+
+    ``softness`` is infinite where all hypotheses count the same; ``words`` falls from 1 to 0.
+    """
 
     done: float
     batch: int
@@ -113,6 +121,7 @@ class Moment:
     cell: float
     every_hypothesis: bool
     softness: float
+    words: float
     articulate: bool
     centred: bool
     colour: bool

@@ -101,7 +101,8 @@ def reconstruction_step(
     camera = reading.viewpoints.cameras(pictures, hypotheses, size_px=at.size_px)
     animals = model.individuals(rest, reading, camera, pictures, deform=at.deform, articulate=at.articulate)
     compared = compare(model, rest, reading, animals, camera, pictures, batch, size_px=at.size_px, colour=at.colour)
-    choices = compared.choice(weights) + _word_penalty(batch, reading, pictures, hypotheses, weights)
+    elsewhere = _off_the_words(batch, reading, pictures, hypotheses)
+    choices = compared.choice(weights) + weights.view_words * (1 + 3 * at.words) * elsewhere
     share = _shares(choices, pictures, len(batch), at.softness) if chosen is None else choices.new_ones(len(choices)) / len(batch)
     score = reading.viewpoints.score[pictures, hypotheses]
     points = _eikonal_points(rest, model.config.box, generator)
@@ -112,6 +113,8 @@ def reconstruction_step(
         "score": score_loss(score, choices).mean(),
         "eikonal": eikonal_loss(model.shape, points),
     }
+    if at.words > 0 and weights.view > 0:
+        terms["view"] = at.words * _taught_view(batch, reading)
     if at.articulate:
         terms["articulation"] = (articulation_loss(animals.angles) * share).sum()
     if at.deform:
@@ -178,12 +181,26 @@ def _shares(choices: Tensor, pictures: Tensor, count: int, softness: float) -> T
     return flat.flatten() / count
 
 
-def _word_penalty(batch: PictureBatch, reading: Reading, pictures: Tensor, hypotheses: Tensor, weights: Weights) -> Tensor:
-    """Return the extra cost of a hypothesis that looks from elsewhere than the words asked for: 0 there, 1 from the opposite side."""
-    views = batch.views[pictures]
-    asked = views * (2 * math.pi / VIEWS)
+def _off_the_words(batch: PictureBatch, reading: Reading, pictures: Tensor, hypotheses: Tensor) -> Tensor:
+    """Return how far a hypothesis looks from elsewhere than the words asked for: 0 there, 1 from the opposite side, 0 without words."""
+    asked = batch.views[pictures] * (2 * math.pi / VIEWS)
     off = (1 - torch.cos(reading.viewpoints.azimuth[pictures, hypotheses].detach() - asked)) / 2
-    return weights.view_words * off * (views >= 0)
+    return off * (batch.views[pictures] >= 0)
+
+
+def _taught_view(batch: PictureBatch, reading: Reading) -> Tensor:
+    """Return how far azimuths are from what the words say: of the hypotheses whose quarter holds that view, all of it; the others are
+    held near the middle of theirs, a quarter as much. Outlines alone drive all of them to the side, where a bound keeps them for good.
+    """
+    azimuth = reading.viewpoints.azimuth
+    count = azimuth.shape[1]
+    asked = (batch.views * (2 * math.pi / VIEWS))[:, None]
+    middle = (torch.arange(count, device=azimuth.device) + 0.5) * (2 * math.pi / count)
+    near = torch.cos(asked - middle) > math.cos(math.pi / count + 1e-3)
+    aim = torch.where(near, asked, middle)
+    weight = torch.where(near, 1.0, 0.25) if count > 1 else torch.ones_like(azimuth)
+    off = (1 - torch.cos(azimuth - aim)) / 2
+    return (off * weight * (batch.views >= 0)[:, None]).sum() / len(batch)
 
 
 def _eikonal_points(rest: RestShape, box: tuple[float, float, float], generator: torch.Generator) -> Tensor:

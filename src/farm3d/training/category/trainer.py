@@ -24,7 +24,8 @@ from farm3d.model.category.config import CategoryConfig
 from farm3d.model.category.model import CategoryModel
 from farm3d.model.category.rest_shape import Scaffold, grid_of, make_scaffold
 from farm3d.structures import Skeleton
-from farm3d.training.category.pictures import PictureSet
+from farm3d.training.category.pictures import PictureBatch, PictureSet
+from farm3d.training.category.ranks import ALONE, Ranks, Share
 from farm3d.training.category.schedule import Moment, Schedule, Weights
 from farm3d.training.category.step import StepResult, mirrored_hypothesis, reconstruction_step
 from farm3d.training.category.virtual_views import Critic
@@ -90,9 +91,10 @@ class CategoryTrainer:
         report: told after every step.
         warn: told what is odd but no error.
         look: called with the trainer every ``look_every`` steps, and at the end.
+        ranks: the processes that train together. The first alone writes, reports, warns and looks; ``should_stop`` must answer all alike.
 
     Raises:
-        InputError: the folder holds another training.
+        InputError: the folder holds another training, or there are more processes than pictures in a batch.
         ModelError: every checkpoint in it is damaged.
     """
 
@@ -109,14 +111,19 @@ class CategoryTrainer:
         look: Callable[[CategoryTrainer], None] = lambda trainer: None,
         look_every: int = 1000,
         checkpoint_minutes: float = 10.0,
+        ranks: Ranks = ALONE,
     ) -> None:
-        self.settings, self.pictures, self.folder, self.critic = run, pictures, folder, critic
-        self._should_stop, self._report, self._warn, self._look = should_stop, report, warn, look
+        self.settings, self.pictures, self.folder, self.critic, self._ranks = run, pictures, folder, critic, ranks
+        if ranks.count > (least := min(run.schedule.batch_early, run.schedule.batch_late)):
+            raise InputError(f"{ranks.count} processes for batches of {least} pictures", hint=f"start at most {least}")
+        self._should_stop = should_stop
+        self._report, self._warn, self._look = (report, warn, look) if ranks.first else (_nothing, _nothing, _nothing)
         self._look_every, self._checkpoint_s = look_every, 60 * checkpoint_minutes
         torch.manual_seed(run.seed)  # the networks' initial weights; nothing else draws from the global stream
         self.model = CategoryModel(run.config)
         self.step = 0
         self.hours = 0.0
+        self._window: dict[str, list[float]] = {}  # figures of the steps since the log's last line
         # Cost of each hypothesis of each picture (as it is, not mirrored); infinite where it was never drawn.
         self.table = np.full((len(pictures), run.config.hypotheses), np.inf, np.float32)
         self.scaffold: Scaffold | None = None
@@ -131,10 +138,14 @@ class CategoryTrainer:
             group.parameters = [parameter for module in group.modules for parameter in module.parameters()]
         self._optimizer = torch.optim.Adam([{"params": group.parameters} for group in self._groups], lr=0.0, betas=_BETAS)
         self._facts = run.facts(pictures=pictures.digest, critic="" if critic is None else critic.digest)
+        if ranks.count > 1:
+            self._facts["processes"] = ranks.count
         self._checkpoints = folder / "checkpoints"
-        remove_leftovers(self._checkpoints)
-        if (checkpoint := newest_checkpoint(self._checkpoints, warn=warn, kind=_KIND)) is not None:
+        if ranks.first:
+            remove_leftovers(self._checkpoints)
+        if (checkpoint := newest_checkpoint(self._checkpoints, warn=self._warn, kind=_KIND)) is not None:
             self._take(checkpoint)
+        ranks.require_same(json.dumps([self.step, self._facts], sort_keys=True), self.model.state_dict())
 
     def run(self) -> bool:
         """Train to the end, or until asked to stop; return whether it is finished.
@@ -144,9 +155,8 @@ class CategoryTrainer:
             OutputError: the folder cannot be written.
         """
         schedule = self.settings.schedule
-        log = TrainingLog(self.folder, step=self.step)
+        log = TrainingLog(self.folder, step=self.step) if self._ranks.first else None
         begun, first, saved = time.monotonic(), self.step, time.monotonic()
-        window: dict[str, list[float]] = {}
         try:
             while self.step < schedule.steps:
                 before = time.monotonic()
@@ -154,14 +164,16 @@ class CategoryTrainer:
                 now = time.monotonic()
                 self.hours += (now - before) / 3600
                 for name, value in figures.items():
-                    window.setdefault(name, []).append(value)
+                    self._window.setdefault(name, []).append(value)
                 if self.step % 20 == 0:
-                    log.write(self.step, {**{k: float(np.mean(v)) for k, v in window.items()}, "hours": round(self.hours, 5)})
-                    window = {}
+                    if log is not None:
+                        log.write(self.step, {**{k: float(np.mean(v)) for k, v in self._window.items()}, "hours": round(self.hours, 5)})
+                    self._window = {}
                 pace = (self.step - first) / max(now - begun, 1e-9)
                 self._report(Progress(self.step, schedule.steps, figures, pace, (schedule.steps - self.step) / pace))
                 if self._should_stop():
                     self._save()
+                    self._ranks.meet()
                     return False
                 if self.step % self._look_every == 0 and self.step < schedule.steps:
                     self._look(self)
@@ -169,10 +181,12 @@ class CategoryTrainer:
                     self._save()
                     saved = now
             self._save()
+            self._ranks.meet()
             self._look(self)
             return True
         finally:
-            log.close()
+            if log is not None:
+                log.close()
 
     def one_step(self) -> dict[str, float]:
         """Take one step and return its figures."""
@@ -183,17 +197,24 @@ class CategoryTrainer:
         batch = self.pictures.batch(self.step, seed=seed, size=at.batch)
         chosen = None if at.every_hypothesis else self._chosen(batch.numbers, batch.flipped, at)
         generator = torch_generator(seed, "step", self.step)
-        result = reconstruction_step(self.model, self.scaffold, batch, at, self.settings.weights, chosen=chosen, generator=generator)
+        share = self._ranks.share(len(batch))
+        own = batch.part(share.begin, share.end)
+        mine = None if chosen is None else chosen[share.begin : share.end]
+        result = reconstruction_step(self.model, self.scaffold, own, at, self.settings.weights, chosen=mine, generator=generator)
         loss, terms = result.loss, dict(result.terms)
+        if not share.whole:
+            loss, terms = share.weight * loss, {name: share.weight * value for name, value in terms.items()}
         if at.virtual and self.critic is not None and self.settings.weights.virtual > 0:
             ramp = min((at.done - self.settings.schedule.virtual_from) / 0.05, 1.0)
-            judged = self.critic.judge(self.model, batch, result, at, generator=generator, count=self.settings.schedule.virtual_views)
+            count = self.settings.schedule.virtual_views
+            judged = self.critic.judge(self.model, own, result, at, generator=generator, count=count, share=share)
             loss = loss + self.settings.weights.virtual * ramp * judged.pop("virtual")
             terms |= judged
-        self._update(loss, terms, at, batch.numbers)
-        self._remember(result, batch.numbers, batch.flipped)
+        figures = self._ranks.totals({**terms, "loss": loss})
+        self._update(loss, figures, at, batch.numbers)
+        self._remember(result, batch, share)
         self.step += 1
-        return {name: float(value.detach()) for name, value in terms.items()} | {"loss": float(loss.detach())}
+        return figures
 
     def _chosen(self, numbers: np.ndarray, flipped: np.ndarray, at: Moment) -> Tensor:
         """Return which hypothesis of each picture to draw: the best by the table, or now and then another; never drawn ones first."""
@@ -205,27 +226,29 @@ class CategoryTrainer:
         picked = np.where(rng.random(len(numbers)) < self.settings.schedule.explore, other, best)
         return torch.from_numpy(mirrored_hypothesis(picked, flipped, count))
 
-    def _remember(self, result: StepResult, numbers: np.ndarray, flipped: np.ndarray) -> None:
-        pictures, hypotheses = result.pictures.numpy(), result.hypotheses.numpy()
-        own = mirrored_hypothesis(hypotheses, flipped[pictures], self.table.shape[1])
-        rows = numbers[pictures]
-        before, now = self.table[rows, own], result.choices.numpy()
+    def _remember(self, result: StepResult, batch: PictureBatch, share: Share) -> None:
+        now, hypotheses = (self._ranks.joined(share, values).numpy() for values in (result.choices, result.hypotheses))
+        pictures = np.arange(len(batch)).repeat(len(now) // len(batch))
+        own = mirrored_hypothesis(hypotheses, batch.flipped[pictures], self.table.shape[1])
+        rows = batch.numbers[pictures]
+        before = self.table[rows, own]
         self.table[rows, own] = np.where(np.isinf(before), now, _TABLE_KEEP * before + (1 - _TABLE_KEEP) * now)
 
-    def _update(self, loss: Tensor, terms: Mapping[str, Tensor], at: Moment, numbers: np.ndarray) -> None:
+    def _update(self, loss: Tensor, figures: Mapping[str, float], at: Moment, numbers: np.ndarray) -> None:
         """Change the weights; nothing is changed by what is not finite."""
-        for name, value in {**terms, "loss": loss}.items():
+        for name, value in figures.items():
             self._refuse_nonfinite(value, f"the loss '{name}'", numbers)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        self._ranks.sum_gradients(parameter for group in self._groups for parameter in group.parameters)
         for group, options in zip(self._groups, self._optimizer.param_groups, strict=True):
             norm = nn.utils.clip_grad_norm_(group.parameters, self.settings.schedule.clip)
-            self._refuse_nonfinite(norm, f"the gradient of {group.name}", numbers)
+            self._refuse_nonfinite(float(norm), f"the gradient of {group.name}", numbers)
             options["lr"] = group.rate * at.rate
         self._optimizer.step()
 
-    def _refuse_nonfinite(self, value: Tensor, what: str, numbers: np.ndarray) -> None:
-        if not math.isfinite(float(value.detach())):
+    def _refuse_nonfinite(self, value: float, what: str, numbers: np.ndarray) -> None:
+        if not math.isfinite(value):
             names = ", ".join(self.pictures.names[int(number)] for number in numbers)
             raise NotFiniteError(
                 f"step {self.step}: {what} is not finite; pictures {names}",
@@ -233,13 +256,15 @@ class CategoryTrainer:
             )
 
     def _save(self) -> None:
+        if not self._ranks.first:
+            return
         tensors = {f"model/{name}": value for name, value in self.model.state_dict().items()}
         for group in self._groups:
             for number, parameter in enumerate(group.parameters):
                 for name, value in self._optimizer.state.get(parameter, {}).items():
                     tensors[f"adam/{group.name}/{number}/{name}"] = value.reshape(-1) if value.ndim == 0 else value
         tensors["table"] = torch.from_numpy(np.where(np.isinf(self.table), -1.0, self.table).astype(np.float32))
-        facts: dict[str, Any] = {"settings": _plain(self._facts), "hours": self.hours}
+        facts: dict[str, Any] = {"settings": _plain(self._facts), "hours": self.hours, "window": self._window}
         if self.scaffold is not None:
             crossings, skeleton = self.scaffold.crossings, self.scaffold.skeleton
             tensors |= {"scaffold/ends": crossings.ends, "scaffold/faces": crossings.faces, "scaffold/mirror": crossings.mirror}
@@ -265,6 +290,7 @@ class CategoryTrainer:
         table = tensors["table"].numpy()
         self.table = np.where(table < 0, np.inf, table).astype(np.float32)
         self.step, self.hours = checkpoint.step, float(checkpoint.facts["hours"])
+        self._window = {name: list(values) for name, values in checkpoint.facts.get("window", {}).items()}
         if "scaffold" in checkpoint.facts:
             facts = checkpoint.facts["scaffold"]
             grid = grid_of(self.settings.config, cell=float(facts["cell"]))
@@ -273,11 +299,11 @@ class CategoryTrainer:
             self.scaffold = Scaffold(crossings, Skeleton(tuple(facts["names"]), tuple(facts["parents"]), *bones))
 
     def _require_same(self, there: Mapping[str, Any]) -> None:
-        here = _plain(self._facts)
+        there, here = ({"processes": 1, **facts} for facts in (there, _plain(self._facts)))
         for name in here:
             if there.get(name) == here[name]:
                 continue
-            if name in ("threads", "torch"):
+            if name in ("threads", "torch", "processes"):
                 self._warn(f"{name} was {there.get(name)} and is {here[name]}: not the numbers of an uninterrupted run to the last digit")
             else:
                 differences = _differences(there.get(name), here[name], name)
@@ -294,6 +320,10 @@ def digest_of(*arrays: np.ndarray) -> str:
         sha.update(str((array.dtype, array.shape)).encode())
         sha.update(np.ascontiguousarray(array).tobytes())
     return sha.hexdigest()
+
+
+def _nothing(_: object) -> None:
+    pass
 
 
 def _plain(values: Any) -> Any:

@@ -13,13 +13,14 @@ import torch
 from torch.nn import functional
 
 from farm3d.core.color import srgb_from_linear
-from farm3d.core.shapes import Float, Tensor
+from farm3d.core.shapes import Bool, Float, Tensor
 from farm3d.diffusion.distill import DistillOptions, distill
 from farm3d.diffusion.prior import PicturePrior
 from farm3d.model.category.model import CategoryModel
 from farm3d.render.renderer import render
 from farm3d.structures import Camera, Light
 from farm3d.training.category.pictures import VIEWS, PictureBatch
+from farm3d.training.category.ranks import Share
 from farm3d.training.category.schedule import Moment
 from farm3d.training.category.step import StepResult
 
@@ -64,38 +65,82 @@ class Critic:
         self.digest = f"{prior.digest} {options}"
 
     def judge(
-        self, model: CategoryModel, batch: PictureBatch, result: StepResult, at: Moment, *, generator: torch.Generator, count: int
+        self,
+        model: CategoryModel,
+        batch: PictureBatch,
+        result: StepResult,
+        at: Moment,
+        *,
+        generator: torch.Generator,
+        count: int,
+        share: Share | None = None,
     ) -> dict[str, Tensor]:
         """Return ``virtual``, the loss of ``count`` virtual views of animals of this batch, and figures for the log.
 
-        Each animal's pose is that of its best hypothesis, drawn anew so that the gradient is only that of the virtual view.
+        Each animal's pose is that of its best hypothesis, drawn anew so that the gradient is only that of the virtual view. Where the
+        batch is the ``share`` of a larger one, ``count`` views of that are chosen and drawn; this returns what those of this share add
+        to the means over them.
         """
-        best = _best_rows(result, len(batch))
-        order = torch.randperm(len(batch), generator=generator)[:count]
-        rows = best[order]
+        share = share or Share(0, len(batch), len(batch))
+        order = torch.randperm(share.count, generator=generator)[:count]
+        views = _VirtualViews.drawn(len(order), self.options, generator)
+        places = torch.nonzero((order >= share.begin) & (order < share.end))[:, 0]
+        if not len(places):
+            return dict.fromkeys(("virtual", "virtual_error", "virtual_norm"), result.loss.new_zeros(()))
+        part = None if share.whole else (places, len(order))
+        views, rows = views.pick(places), _best_rows(result, len(batch))[order[places] - share.begin]
         size = self.options.size_px or self.prior.size_px
         seen_from = result.reading.viewpoints.cameras(result.pictures[rows], result.hypotheses[rows], size_px=size)
         animals = model.individuals(
             result.rest, result.reading, seen_from, result.pictures[rows], deform=at.deform, articulate=at.articulate
         )
-        azimuth = 2 * math.pi * torch.rand(len(rows), generator=generator)
-        low, high = (math.radians(value) for value in self.options.elevation_deg)
-        elevation = low + (high - low) * torch.rand(len(rows), generator=generator)
-        fill = _FILL[0] + (_FILL[1] - _FILL[0]) * torch.rand(len(rows), generator=generator)
-        camera = framed_cameras(animals.vertices.detach(), azimuth, elevation, fill=fill, size_px=size)
+        camera = framed_cameras(animals.vertices.detach(), views.azimuth, views.elevation, fill=views.fill, size_px=size)
         albedo = model.colours(result.rest, result.reading.look)[result.pictures[rows]]
-        grey = torch.rand(len(rows), generator=generator) < self.options.grey
-        shade_of_grey = 0.2 + 0.5 * torch.rand(len(rows), 1, 1, generator=generator)
-        albedo = torch.where(grey[:, None, None], shade_of_grey.expand_as(albedo), albedo) if at.colour else shade_of_grey.expand_as(albedo)
-        ground = torch.rand(len(rows), 1, 1, 3, generator=generator)
-        light = random_lights(len(rows), generator)
-        drawn = render(animals.vertices, result.rest.faces, camera, light, albedo=albedo, background=ground)
+        plain = views.shade_of_grey.expand_as(albedo)
+        albedo = torch.where(views.grey[:, None, None], plain, albedo) if at.colour else plain
+        drawn = render(animals.vertices, result.rest.faces, camera, views.light, albedo=albedo, background=views.ground)
         rgb = srgb_from_linear(drawn.rgb).permute(0, 3, 1, 2)
-        views = (azimuth / (2 * math.pi / VIEWS)).round().long() % VIEWS
-        judged = distill(
-            self.prior, rgb, self.prompts.pick(views.tolist()), generator=generator, options=self.options.distill, alpha=drawn.mask
-        )
-        return {"virtual": judged.loss.mean(), "virtual_error": judged.error.mean(), "virtual_norm": judged.gradient_norm.mean()}
+        towards = (views.azimuth / (2 * math.pi / VIEWS)).round().long() % VIEWS
+        prompts, options = self.prompts.pick(towards.tolist()), self.options.distill
+        judged = distill(self.prior, rgb, prompts, generator=generator, options=options, alpha=drawn.mask, part=part)
+        means = {"virtual": judged.loss.mean(), "virtual_error": judged.error.mean(), "virtual_norm": judged.gradient_norm.mean()}
+        return means if part is None else {name: value * (len(places) / len(order)) for name, value in means.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class _VirtualViews:
+    """What is random of N virtual views.
+
+    Attributes:
+        azimuth, elevation: of the cameras, radians; fill: share of the picture that the animal's box takes.
+        grey: which are drawn without the coat's colours, in ``shade_of_grey``.
+        ground: colours of the background, linear.
+        light: of each.
+    """
+
+    azimuth: Float[Tensor, "N"]
+    elevation: Float[Tensor, "N"]
+    fill: Float[Tensor, "N"]
+    grey: Bool[Tensor, "N"]
+    shade_of_grey: Float[Tensor, "N 1 1"]
+    ground: Float[Tensor, "N 1 1 3"]
+    light: Light
+
+    @classmethod
+    def drawn(cls, count: int, options: CriticOptions, generator: torch.Generator) -> _VirtualViews:
+        azimuth = 2 * math.pi * torch.rand(count, generator=generator)
+        low, high = (math.radians(value) for value in options.elevation_deg)
+        elevation = low + (high - low) * torch.rand(count, generator=generator)
+        fill = _FILL[0] + (_FILL[1] - _FILL[0]) * torch.rand(count, generator=generator)
+        grey = torch.rand(count, generator=generator) < options.grey
+        shade_of_grey = 0.2 + 0.5 * torch.rand(count, 1, 1, generator=generator)
+        ground = torch.rand(count, 1, 1, 3, generator=generator)
+        return cls(azimuth, elevation, fill, grey, shade_of_grey, ground, random_lights(count, generator))
+
+    def pick(self, rows: Tensor) -> _VirtualViews:
+        light = Light(self.light.direction[rows], self.light.ambient[rows], self.light.diffuse[rows])
+        cameras = self.azimuth[rows], self.elevation[rows], self.fill[rows]
+        return _VirtualViews(*cameras, self.grey[rows], self.shade_of_grey[rows], self.ground[rows], light)
 
 
 def framed_cameras(

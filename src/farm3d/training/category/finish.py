@@ -1,0 +1,161 @@
+"""From a trained model to a category that can be used: template mesh, atlas, bones, skin, and features that tell places apart.
+
+The template is cut once, finely, from the learned field. What the backbone sees at each of its vertices is read off the training
+pictures themselves, through the model's own reconstructions of them: nobody labelled a place.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from farm3d.core.shapes import Float, Tensor
+from farm3d.model.category.learned import FeatureBasis
+from farm3d.model.category.model import CategoryModel
+from farm3d.model.category.rest_shape import Scaffold, rest_shape
+from farm3d.model.prior import CategoryPrior, FieldConfig, PriorConfig
+from farm3d.render.rasterize import interpolate, rasterize
+from farm3d.structures import Mesh
+from farm3d.training.build_prior import assemble_prior, mirrored_joints
+from farm3d.training.category.pictures import PictureSet
+from farm3d.training.category.schedule import Moment, Weights
+from farm3d.training.category.sheets import best_hypotheses
+from farm3d.training.category.step import compare
+from farm3d.training.fit_features import cell_places, fit_features, fit_field
+from farm3d.training.template import extract_template
+
+__all__ = ["FinishOptions", "finished_prior", "usual_height_m"]
+
+_FIELD_LAYERS = {"octaves": 6, "hidden": 128, "layers": 3}  # of the feature field, as FeatureField's defaults
+
+
+# Ground to the highest point of an adult that stands, metres: ears for horses, antlers left out.
+_HEIGHT_M = {
+    "horse": 1.95,
+    "cow": 1.5,
+    "sheep": 0.95,
+    "donkey": 1.5,
+    "zebra": 1.7,
+    "deer": 1.3,
+    "dog": 0.7,
+    "fox": 0.55,
+    "wolf": 0.95,
+    "alpaca": 1.5,
+}
+
+
+def usual_height_m(category: str) -> float:
+    """Return how tall an animal of this name usually is; 1 m where that is not known."""
+    return _HEIGHT_M.get(category, 1.0)
+
+
+@dataclass(frozen=True)
+class FinishOptions:
+    """How a category is finished.
+
+    Attributes:
+        height_m: usual height of the animal, ground to highest point.
+        faces: of the template.
+        pictures: largest number of training pictures that the features are read off.
+        keep: share of them that is used, those whose outlines agree best: a wrong view teaches wrong places.
+        channels: of the features.
+        size_px: side of the drawings from which places are read.
+    """
+
+    height_m: float = 1.0
+    faces: int = 8000
+    pictures: int = 1200
+    keep: float = 0.6
+    channels: int = 16
+    size_px: int = 128
+
+
+def finished_prior(
+    model: CategoryModel,
+    scaffold: Scaffold,
+    pictures: PictureSet,
+    basis: FeatureBasis,
+    at: Moment,
+    weights: Weights,
+    *,
+    encoder: str,
+    source: str,
+    options: FinishOptions,
+) -> CategoryPrior:
+    """Return the category that a trained model amounts to.
+
+    Args:
+        model, scaffold: as trained.
+        pictures: the training's; basis: how the backbone's features became theirs.
+        at, weights: of the end of the training.
+        encoder: name of the backbone.
+        source: what it was learned from, for the config.
+        options: sizes.
+
+    Raises:
+        ModelError: the learned shape gives no closed mesh.
+    """
+    template = extract_template(model.shape, target_faces=options.faces)
+    skeleton = mirrored_joints(scaffold.skeleton)
+    places, seen = _seen_places(model, scaffold, pictures, at, weights, options)
+    labels = torch.cat([torch.cdist(block, template.vertices).argmin(1) for block in places.split(4096)])
+    channels = min(options.channels, seen.shape[1])
+    look = fit_features(seen, labels, template.vertices, channels=channels)
+    features = (look.vertex_features + look.vertex_features[template.mirror]) / 2
+    field = fit_field(template.vertices, features)
+    # The projection of fit_features works on the model's components; joined with how these came from the backbone's channels.
+    matrix = (basis.matrix / basis.scale) @ look.matrix
+    mean = basis.mean + torch.linalg.lstsq((basis.matrix / basis.scale).T.double(), look.mean[:, None].double()).solution[:, 0].float()
+    sizes = model.config
+    config = PriorConfig(
+        sizes.category,
+        options.height_m,
+        skeleton.names,
+        skeleton.parents,
+        FieldConfig(sizes.sdf_octaves, sizes.sdf_hidden, sizes.sdf_layers, 1),
+        FieldConfig(**_FIELD_LAYERS, outputs=channels),
+        encoder,
+        len(basis.mean),
+        (source,),
+        basis.normalize,
+    )
+    return assemble_prior(
+        config,
+        Mesh(template.vertices, template.faces, template.uv, template.faces_uv),
+        template.mirror,
+        skeleton,
+        vertex_features=features,
+        projection=(mean, matrix),
+        sdf_weights=dict(model.shape.state_dict()),
+        feature_weights=dict(field.state_dict()),
+    )
+
+
+@torch.no_grad()
+def _seen_places(
+    model: CategoryModel, scaffold: Scaffold, pictures: PictureSet, at: Moment, weights: Weights, options: FinishOptions
+) -> tuple[Float[Tensor, "N 3"], Float[Tensor, "N C"]]:
+    """Return places of the rest shape and the picture's features there, from the model's best reconstructions of its pictures."""
+    rest = rest_shape(model.shape, scaffold)
+    chosen = np.unique(np.linspace(0, len(pictures) - 1, min(options.pictures, len(pictures))).round().astype(int))
+    found: list[tuple[float, Tensor, Tensor]] = []
+    for numbers in np.array_split(chosen, math.ceil(len(chosen) / 16)):
+        batch = pictures.take(numbers, np.zeros(len(numbers), bool))
+        reading, best = best_hypotheses(model, rest, batch, at, weights)
+        each = torch.arange(len(batch))
+        camera = reading.viewpoints.cameras(each, best, size_px=options.size_px)
+        animals = model.individuals(rest, reading, camera, each, deform=at.deform, articulate=at.articulate)
+        how = compare(model, rest, reading, animals, camera, each, batch, size_px=options.size_px, colour=False)
+        fragments = rasterize(camera.clip(animals.vertices), rest.faces, height_px=options.size_px, width_px=options.size_px)
+        surface = interpolate(rest.vertices.expand(len(batch), -1, -1), fragments, rest.faces)
+        surface = torch.where(fragments.face_id[..., None] >= 0, surface, torch.nan)
+        for row in range(len(batch)):
+            where, coverage = cell_places(surface[row], cells=batch.features.shape[-1])
+            keep = coverage > 0.35
+            found.append((float(how.iou[row]), where[keep], batch.features[row].permute(1, 2, 0)[keep]))
+    found.sort(key=lambda one: -one[0])
+    best_found = found[: max(math.ceil(options.keep * len(found)), 1)]
+    return torch.cat([one[1] for one in best_found]), torch.cat([one[2] for one in best_found])
