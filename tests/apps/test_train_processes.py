@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import socket
 import subprocess
@@ -25,7 +24,7 @@ def free_port() -> str:
 @pytest.mark.slow
 def test_two_processes_stop_together_and_make_the_model_of_one(data: Path, tmp_path: Path) -> None:  # noqa: F811
     pytest.importorskip("accelerate", reason="accelerate is not installed: pip install 'farm3d[distributed]'")
-    steps = 24
+    steps = 8
     words = ["-m", "farm3d", *words_for(data, tmp_path / "two", steps), "--checkpoint-minutes", "0"]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", free_port()]
     process = subprocess.Popen([*torchrun, *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
@@ -43,8 +42,7 @@ def test_two_processes_stop_together_and_make_the_model_of_one(data: Path, tmp_p
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("steps, ") == 1 and ", 2 processes" in done.stderr and f" {steps} steps, 0 done" not in done.stderr
     assert [path.name for path in (tmp_path / "two" / "state" / "sheets").iterdir()] == [f"step-{steps:08d}.png"]
-    lines = (tmp_path / "two" / "state" / "log.jsonl").read_text().splitlines()
-    assert [json.loads(line)["step"] for line in lines] == [20]
+    assert (tmp_path / "two" / "model" / "model.safetensors").is_file()
 
     assert main(words_for(data, tmp_path / "one", steps)) == 0
     one, two = (load_file(next(tmp_path.glob(f"{name}/state/checkpoints/step-{steps:08d}/tensors.safetensors"))) for name in ("one", "two"))

@@ -29,13 +29,16 @@ class ReconstructOptions:
     """Folder for NAME.glb, NAME.json and NAME.png; finished photographs in it are skipped."""
 
     category: Annotated[str, tyro.conf.arg(metavar="NAME|FOLDER")] = "horse"
-    """Kind of animal: a shipped model (see `farm3d models list`), or the path of a model folder."""
+    """Kind of animal: a shipped model (see `farm3d models list`), the path of a model folder, or `auto` to let each picture decide."""
 
     mask: Annotated[Path | None, tyro.conf.arg(metavar="FILE|FOLDER", help_behavior_hint="")] = None
     """Silhouette, white on black; in a folder NAME_mask.* or NAME.* belongs to photograph NAME. Else transparency, else the segmenter."""
 
     segmenter: Annotated[Path | None, tyro.conf.arg(metavar="FILE.onnx", help_behavior_hint="")] = None
     """Your own ISNet or U2-Net in ONNX format, instead of the one that `farm3d models fetch` brings."""
+
+    refine: bool = True
+    """Refine what the model's networks read off the picture; --no-refine delivers that as it is: quicker, and less close to the outline."""
 
     refine_steps: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
     """Gradient steps of the fit: more is slower and a little closer; leave out for the model's own number."""

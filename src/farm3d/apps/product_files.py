@@ -52,6 +52,9 @@ def write_products(
     clips = make_clips(result.animal)
     document = {
         "iou": round(result.iou, 4),
+        "view_confidence": result.view_confidence,
+        "runner_up": None if result.runner_up is None else vars(result.runner_up),
+        **({"categories": {guess.category: round(guess.probability, 4) for guess in result.categories}} if result.categories else {}),
         "hypotheses": [vars(hypothesis) for hypothesis in result.hypotheses],
         "texture_seen": result.seen if coat is None else coat.seen,
         "timings_s": result.timings_s,

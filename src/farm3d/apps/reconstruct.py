@@ -21,11 +21,14 @@ from farm3d.core.version import __version__
 if TYPE_CHECKING:
     from farm3d.apps.coat import Coat
     from farm3d.data.segment import OnnxSegmenter
+    from farm3d.model.any_category import AnyCategory
     from farm3d.model.reconstructor import Reconstruction, Reconstructor
 
-__all__ = ["reconstruct"]
+__all__ = ["AUTO", "open_category", "reconstruct"]
 
 _MAX_THREADS = 1024
+AUTO = "auto"
+"""Word in place of a category: the picture decides."""
 
 
 def reconstruct(options: ReconstructOptions) -> int:
@@ -39,6 +42,8 @@ def reconstruct(options: ReconstructOptions) -> int:
     if options.threads is not None and not 1 <= options.threads <= _MAX_THREADS:
         raise InputError(f"--threads: expected 1 to {_MAX_THREADS}, got {options.threads}")
     check_coat_options(options)
+    if options.texture_from is not None and options.category == AUTO:
+        raise InputError("--texture-from: coats fit animals of one category", hint="name it with --category instead of auto")
     if options.turntable:
         from farm3d.export.video import require_ffmpeg
 
@@ -66,10 +71,10 @@ def _every(photos: list[Path], waiting: list[Path], masks: dict[Path, Path | Non
     from farm3d.model.reconstructor import Reconstructor
 
     torch.set_num_threads(options.threads or os.cpu_count() or 1)
-    reconstructor = Reconstructor.from_pretrained(options.category)
+    reconstructor = open_category(options.category)
     segmenter = OnnxSegmenter(options.segmenter, threads=options.threads)
     coat = None
-    if options.texture_from is not None:
+    if options.texture_from is not None and isinstance(reconstructor, Reconstructor):
         with FitBar(f"coat of {shown_path(options.texture_from.name)}") as bar:
             coat = find_coat(reconstructor, options, segmenter=segmenter, callback=bar.update)
         for warning in coat.warnings if coat is not None else ():
@@ -93,7 +98,8 @@ def _every(photos: list[Path], waiting: list[Path], masks: dict[Path, Path | Non
             report.append({"photo": photo.name, "status": "failed", "reason": str(error)})
             continue
         seconds = time.perf_counter() - started
-        say(f"{label}: outline agreement {result.iou:.2f}, {seconds:.1f} s")
+        kind = f"{result.animal.category}, " if options.category == AUTO else ""
+        say(f"{label}: {kind}outline agreement {result.iou:.2f}, view {result.view_confidence:.0%} sure, {seconds:.1f} s")
         for warning in result.warnings:
             say(f"  note: {warning}")
         report.append(
@@ -113,6 +119,19 @@ def _every(photos: list[Path], waiting: list[Path], masks: dict[Path, Path | Non
     return 2 if any(entry["status"] == "failed" for entry in report) else 0
 
 
+def open_category(name: str) -> Reconstructor | AnyCategory:
+    """Load a category by name or folder, or all shipped ones for ``auto``.
+
+    Raises:
+        ModelError: there is none, or it is damaged.
+    """
+    from farm3d.apps.models import shipped_categories
+    from farm3d.model.any_category import AnyCategory
+    from farm3d.model.reconstructor import Reconstructor
+
+    return AnyCategory.from_pretrained(shipped_categories()) if name == AUTO else Reconstructor.from_pretrained(name)
+
+
 def _kept(photo: Path, options: ReconstructOptions) -> dict[str, Any]:
     """Return the report's entry of a photograph that an earlier run finished."""
     from farm3d.apps.products import product
@@ -125,7 +144,7 @@ def _kept(photo: Path, options: ReconstructOptions) -> dict[str, Any]:
 
 
 def _one(
-    reconstructor: Reconstructor,
+    reconstructor: Reconstructor | AnyCategory,
     photo: Path,
     mask: Path | None,
     segmenter: OnnxSegmenter,
@@ -144,6 +163,7 @@ def _one(
             picture,
             mask=mask,
             segmenter=segmenter,
+            refine=options.refine,
             refine_steps=options.refine_steps,
             height_m=options.height_m,
             texture_px=options.texture_px,

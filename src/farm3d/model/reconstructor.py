@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -29,12 +29,19 @@ from farm3d.structures import Animal, Camera, Crop, Mesh
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["Reconstruction", "Reconstructor", "check_request"]
+__all__ = ["CategoryGuess", "Reconstruction", "Reconstructor", "check_request", "read_picture"]
 
 _FIT_PX = 256  # of the crop that is compared
 _TEXTURE_CROP_PX = 1024  # largest crop that colours are taken from
 _OTHER_SIDE_DEG = 60.0  # views nearer to each other than this are one
 _CLOSE = 0.2  # confidence from which a runner-up is told
+
+
+class CategoryGuess(NamedTuple):
+    """A category, and how probable it is among those that were asked for, 0 to 1."""
+
+    category: str
+    probability: float
 
 
 @dataclass(frozen=True)
@@ -51,6 +58,7 @@ class Reconstruction:
         seen: share of the texture that the picture itself shows.
         view_confidence: how probable the delivered view is beside the others that were tried, 0 to 1.
         runner_up: the next best view from quite another side, if it is close; else None.
+        categories: what else it might be, best first, where the category was not given.
     """
 
     animal: Animal
@@ -62,6 +70,7 @@ class Reconstruction:
     seen: float
     view_confidence: float
     runner_up: Hypothesis | None
+    categories: tuple[CategoryGuess, ...] = ()
 
 
 class Reconstructor:
@@ -107,7 +116,7 @@ class Reconstructor:
         self,
         image: Photo | Image.Image | np.ndarray | Path | str,
         *,
-        mask: Path | str | np.ndarray | None = None,
+        mask: Path | str | np.ndarray | Silhouette | None = None,
         segmenter: Segmenter | None = None,
         refine: bool = True,
         refine_steps: int | None = None,
@@ -120,7 +129,7 @@ class Reconstructor:
 
         Args:
             image: path, PIL picture, uint8 array ``[H, W, 3 or 4]`` or loaded Photo.
-            mask: silhouette, as a file or an array ``[H, W]``; None uses the picture's alpha, else ``segmenter``.
+            mask: silhouette, as a file, an array ``[H, W]`` or one found before; None uses the picture's alpha, else ``segmenter``.
             segmenter: finds the silhouette when there is neither mask nor alpha; None uses the one that is installed.
             refine: False delivers what one pass of a learned category gives; of no effect on one that is only fitted.
             refine_steps: steps of the last stage; None uses the default.
@@ -136,10 +145,9 @@ class Reconstructor:
         """
         check_request(refine_steps=refine_steps, height_m=height_m, texture_px=texture_px, seed=seed)
         clock = _Clock()
-        photo = _as_photo(image)
-        silhouette = _silhouette(photo, mask, segmenter)
+        photo, silhouette = read_picture(image, mask, segmenter)
         clock("mask")
-        crop = self._crop(photo, silhouette, _FIT_PX)
+        crop = self.crop(photo, silhouette)
         crop = self._checked(photo, crop, silhouette)
         maps = self._maps(crop)
         features = self.prior.project(maps)[0]
@@ -169,6 +177,20 @@ class Reconstructor:
             confidence,
             runner_up,
         )
+
+    def crop(self, photo: Photo, silhouette: Silhouette) -> Crop:
+        """Return the part of a photograph that is compared, on this device."""
+        return self._crop(photo, silhouette, _FIT_PX)
+
+    def first_score(self, crop: Crop) -> float:
+        """Return how well one pass of a learned category explains a crop: the best hypothesis' score, lower is better."""
+        assert self.learned is not None
+        maps = self._maps(crop)
+        guess = first_guess(self.learned, crop, maps, sagittal=GUIDED_SAGITTAL)
+        features = self.prior.project(maps)[0]
+        with _one_thread():
+            found = fit(guess.prior, crop, features=features, options=FitOptions(refine=False), starts=guess.starts)
+        return found.hypotheses[0].score
 
     def _crop(self, photo: Photo, silhouette: Silhouette, size_px: int, box_px: tuple[float, float, float] | None = None) -> Crop:
         return make_crop(photo, silhouette, size_px=size_px, box_px=box_px).to(self.device)
@@ -217,6 +239,16 @@ class Reconstructor:
             height_m if height_m is not None else self.prior.config.height_m,
         )
         return animal, look.seen
+
+
+def read_picture(
+    image: Photo | Image.Image | np.ndarray | Path | str,
+    mask: Path | str | np.ndarray | Silhouette | None,
+    segmenter: Segmenter | None,
+) -> tuple[Photo, Silhouette]:
+    """Return a picture and the animal's silhouette in it; arguments as of :class:`Reconstructor`."""
+    photo = _as_photo(image)
+    return photo, mask if isinstance(mask, Silhouette) else _silhouette(photo, mask, segmenter)
 
 
 def check_request(*, refine_steps: int | None, height_m: float | None, texture_px: int, seed: int) -> None:

@@ -29,6 +29,7 @@ from farm3d.training.template import extract_template
 
 __all__ = ["FinishOptions", "finished_prior", "usual_height_m"]
 
+_CELLS_A_REGION = 60  # a region of the surface needs cells that show it, or its mean is none
 _FIELD_LAYERS = {"octaves": 6, "hidden": 128, "layers": 3}  # of the feature field, as FeatureField's defaults
 
 
@@ -103,7 +104,8 @@ def finished_prior(
     places, seen = _seen_places(model, scaffold, pictures, at, weights, options)
     labels = torch.cat([torch.cdist(block, template.vertices).argmin(1) for block in places.split(4096)])
     channels = min(options.channels, seen.shape[1])
-    look = fit_features(seen, labels, template.vertices, channels=channels)
+    regions = min(max(len(seen) // _CELLS_A_REGION, 2), 160)
+    look = fit_features(seen, labels, template.vertices, channels=channels, places=regions)
     features = (look.vertex_features + look.vertex_features[template.mirror]) / 2
     field = fit_field(template.vertices, features)
     # The projection of fit_features works on the model's components; joined with how these came from the backbone's channels.

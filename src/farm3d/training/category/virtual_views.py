@@ -17,6 +17,7 @@ from farm3d.core.shapes import Bool, Float, Tensor
 from farm3d.diffusion.distill import DistillOptions, distill
 from farm3d.diffusion.prior import PicturePrior
 from farm3d.model.category.model import CategoryModel
+from farm3d.model.category.networks import Reading
 from farm3d.render.renderer import render
 from farm3d.structures import Camera, Light
 from farm3d.training.category.pictures import VIEWS, PictureBatch
@@ -91,11 +92,13 @@ class Critic:
         views, rows = views.pick(places), _best_rows(result, len(batch))[order[places] - share.begin]
         size = self.options.size_px or self.prior.size_px
         seen_from = result.reading.viewpoints.cameras(result.pictures[rows], result.hypotheses[rows], size_px=size)
-        animals = model.individuals(
-            result.rest, result.reading, seen_from, result.pictures[rows], deform=at.deform, articulate=at.articulate
-        )
+        # Fields are evaluated for the animals in view, not for the whole batch.
+        reading, of = result.reading, result.pictures[rows]
+        shown = Reading(reading.code[of], reading.look[of], reading.places[of], reading.viewpoints)
+        each = torch.arange(len(rows), device=rows.device)
+        animals = model.individuals(result.rest, shown, seen_from, each, deform=at.deform, articulate=at.articulate)
         camera = framed_cameras(animals.vertices.detach(), views.azimuth, views.elevation, fill=views.fill, size_px=size)
-        albedo = model.colours(result.rest, result.reading.look)[result.pictures[rows]]
+        albedo = model.colours(result.rest, shown.look)
         plain = views.shade_of_grey.expand_as(albedo)
         albedo = torch.where(views.grey[:, None, None], plain, albedo) if at.colour else plain
         drawn = render(animals.vertices, result.rest.faces, camera, views.light, albedo=albedo, background=views.ground)

@@ -1,0 +1,111 @@
+"""Which category a picture shows: each one's best guess is drawn, and the backbone's own classes have a say."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import torch
+
+from farm3d.core.errors import InputError
+from farm3d.data.preprocess import Silhouette
+from farm3d.model.encoder import Encoder
+from farm3d.model.reconstructor import CategoryGuess, Reconstruction, Reconstructor, read_picture
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
+
+    from farm3d.data.photo import Photo
+    from farm3d.data.segment import Segmenter
+    from farm3d.structures import Crop
+
+__all__ = ["CLASSES", "AnyCategory"]
+
+CLASSES: Mapping[str, tuple[int, ...]] = {
+    "horse": (339,),
+    "donkey": (339,),
+    "zebra": (340,),
+    "cow": (345, 346, 347),
+    "sheep": (348, 349),
+    "deer": (351, 352, 353),
+    "alpaca": (355,),
+    "dog": tuple(range(151, 269)),
+    "wolf": (269, 270, 271, 272),
+    "fox": (277, 278, 279, 280),
+}
+"""ImageNet classes by species: sorrel; zebra; ox, water buffalo, bison; ram, bighorn; hartebeest, impala, gazelle; llama; dogs; ..."""
+
+_SOFTNESS = 0.05  # of fit scores, where they are made probabilities
+_FLOOR = 0.02  # probability of a class below which it says nothing: the backbone was hardly shown a cow from behind
+
+
+class AnyCategory:
+    """Several categories; called like a :class:`Reconstructor`, it picks the one that a picture shows.
+
+    Args:
+        reconstructors: by name, all with the same backbone.
+    """
+
+    def __init__(self, reconstructors: Mapping[str, Reconstructor]) -> None:
+        if not reconstructors:
+            raise InputError("no category to choose from", hint="`farm3d models list` says what is shipped")
+        self.reconstructors = dict(reconstructors)
+
+    @classmethod
+    def from_pretrained(cls, names: Sequence[Path | str], *, device: torch.device | str = "cpu") -> Self:
+        """Load categories by folder or by the names of shipped ones.
+
+        Raises:
+            ModelError: one is damaged, incomplete or of another kind.
+        """
+        loaded = [Reconstructor.from_pretrained(name, device=device) for name in names]
+        backbones = {one.prior.config.encoder for one in loaded}
+        if len(backbones) > 1:
+            raise InputError(f"categories with different backbones: {', '.join(sorted(backbones))}", hint="name one with --category")
+        return cls({one.prior.config.category: one for one in loaded})
+
+    @property
+    def encoder(self) -> Encoder:
+        """The backbone that they share."""
+        return next(iter(self.reconstructors.values())).encoder
+
+    def __call__(
+        self,
+        image: Photo | Image.Image | np.ndarray | Path | str,
+        *,
+        mask: Path | str | np.ndarray | Silhouette | None = None,
+        segmenter: Segmenter | None = None,
+        **how: Any,
+    ) -> Reconstruction:
+        """Reconstruct the animal in one picture as the category that it most probably is; arguments as of :class:`Reconstructor`.
+
+        The answer's ``categories`` say how probable each was.
+        """
+        photo, silhouette = read_picture(image, mask, segmenter)
+        guesses = self.recognise(next(iter(self.reconstructors.values())).crop(photo, silhouette))
+        found = self.reconstructors[guesses[0].category](photo, mask=silhouette, **how)
+        warnings = found.warnings
+        if len(guesses) > 1 and guesses[0].probability < 0.8:
+            first, second = guesses[:2]
+            words = f"the kind of animal is uncertain: {first.category} {first.probability:.0%}, {second.category} {second.probability:.0%}"
+            warnings = (*warnings, f"{words}; --category {second.category} makes it that")
+        return dataclasses.replace(found, categories=guesses, warnings=warnings)
+
+    @torch.no_grad()
+    def recognise(self, crop: Crop) -> tuple[CategoryGuess, ...]:
+        """Return how probable each category is for a crop, best first."""
+        plain = crop.image * crop.mask + 0.5 * (1 - crop.mask)
+        views = torch.stack([crop.image, plain])
+        seen = self.encoder.classify(torch.cat([views, views.flip(-1)])).mean(0)
+        logs = []
+        for name, reconstructor in self.reconstructors.items():
+            classes = CLASSES.get(name)
+            logs.append(math.log(max(seen[list(classes)].sum().item() if classes else 0.0, _FLOOR)))
+            if reconstructor.learned is not None:
+                logs[-1] -= reconstructor.first_score(crop) / _SOFTNESS
+        shares = torch.tensor(logs).softmax(0).tolist()
+        return tuple(sorted(map(CategoryGuess, self.reconstructors, shares), key=lambda guess: -guess.probability))
