@@ -2,7 +2,8 @@
 
     python tools/benchmark_tables.py REPORTS
 
-where REPORTS holds METHOD_CATEGORY/report.json and shape_METHOD_CATEGORY.json. Each cell is the mean with its 95 % bootstrap interval.
+where REPORTS holds METHOD_CATEGORY/report.json, shape_METHOD_CATEGORY.json and asis_METHOD_CATEGORY.json (with --no-rotation) of those
+methods of METHODS that were run. Each cell is the mean with its 95 % bootstrap interval.
 """
 
 from __future__ import annotations
@@ -11,7 +12,15 @@ import argparse
 import json
 from pathlib import Path
 
-METHODS = {"truth": "the truth", "mean": "mean shape, true camera", "fit": "`reconstruct`'s fit"}
+METHODS = {
+    "truth": "the truth",
+    "mean": "mean shape, true camera",
+    "fit": "fit of the rig-made template",
+    "one": "learned, one pass",
+    "one-sds": "learned with critic, one pass",
+    "refined": "learned, refined",
+    "refined-sds": "learned with critic, refined",
+}
 CATEGORIES = ("horse", "cow", "sheep")
 ROWS = (
     ("iou", "silhouette IoU ↑", "{:.3f}", 1.0),
@@ -30,6 +39,11 @@ ROWS = (
     ("relit_psnr_db", "relit, PSNR in dB ↑", "{:.1f}", 1.0),
     ("seconds", "seconds a picture, one thread, two processes ↓", "{:.1f}", 1.0),
     ("peak_memory_mib", "peak memory, MiB ↓", "{:.0f}", 1.0),
+)
+SHAPES = (
+    ("shape", "bidirectional_m", "Animodel Chamfer, bidirectional, cm ↓", "{:.2f}"),
+    ("shape", "bidirectional_scaled", "the same in the unit cube, × 100 ↓", "{:.2f}"),
+    ("asis", "bidirectional_scaled", "the same, nothing turned, × 100 ↓", "{:.2f}"),
 )
 
 
@@ -55,26 +69,28 @@ def main() -> None:
     parser.add_argument("reports", type=Path)
     folder = parser.parse_args().reports
     for category in CATEGORIES:
-        reports = {method: json.loads((folder / f"{method}_{category}" / "report.json").read_text()) for method in METHODS}
-        print(f"\n#### {category.capitalize()}, {reports['fit']['pictures']} pictures\n")
-        print("| figure | " + " | ".join(METHODS.values()) + " |\n|---|" + "---|" * len(METHODS))
+        there = {method: folder / f"{method}_{category}" / "report.json" for method in METHODS}
+        reports = {method: json.loads(path.read_text()) for method, path in there.items() if path.is_file()}
+        if not reports:
+            continue
+        print(f"\n#### {category.capitalize()}\n")
+        print("| figure | " + " | ".join(METHODS[method] for method in reports) + " |\n|---|" + "---|" * len(reports))
+        print("| pictures | " + " | ".join(str(report["pictures"]) for report in reports.values()) + " |")
         for name, title, form, factor in ROWS:
             cells = [cell(report, name, form, factor) for report in reports.values()]
             if any(text != "–" for text in cells):
                 print(f"| {title} | " + " | ".join(cells) + " |")
-        shapes = {method: folder / f"shape_{method}_{category}.json" for method in METHODS}
-        if all(path.is_file() for path in shapes.values()):
-            found = {method: json.loads(path.read_text()) for method, path in shapes.items()}
-            count = len(found["fit"]["pairs"])
-            for name, title, form in (
-                ("bidirectional_m", "Animodel Chamfer, bidirectional, cm ↓", "{:.2f}"),
-                ("bidirectional_scaled", "the same in the unit cube, × 100 ↓", "{:.2f}"),
-            ):
-                cells = [
-                    _told(summary[name]["mean"], summary[name]["low"], summary[name]["high"], form, 100.0)
-                    for summary in (one["summary"] for one in found.values())
-                ]
-                print(f"| {title} (first {count}) | " + " | ".join(cells) + " |")
+        for prefix, name, title, form in SHAPES:
+            paths = {method: folder / f"{prefix}_{method}_{category}.json" for method in reports}
+            found = {method: json.loads(path.read_text()) if path.is_file() else None for method, path in paths.items()}
+            if not any(found.values()):
+                continue
+            cells = []
+            for one in found.values():
+                summary = one["summary"][name] if one else {}
+                cells.append(_told(summary.get("mean"), summary.get("low"), summary.get("high"), form, 100.0))
+            count = max(len(one["pairs"]) for one in found.values() if one)
+            print(f"| {title} (first {count}) | " + " | ".join(cells) + " |")
 
 
 if __name__ == "__main__":

@@ -172,20 +172,24 @@ def _keypoints(options: KeypointsOptions) -> None:
 
 def _shape(options: ShapeOptions) -> None:
     from farm3d.evaluation.circumstances import circumstances
+    from farm3d.evaluation.shape import AnimodelSettings
     from farm3d.evaluation.shape_folders import score_folders, summarise_shapes
 
     pairs = []
-    scores = score_folders(options.truth, options.predictions, seed=options.seed, processes=options.processes, read_product=read_product)
+    settings = AnimodelSettings(rotation=options.rotation)
+    how = {"seed": options.seed, "settings": settings, "processes": options.processes, "read_product": read_product}
+    scores = score_folders(options.truth, options.predictions, **how)
     with _status("comparing shapes") as told:
         for pair in scores:
             pairs.append(pair)
             told(len(pairs), pair.target.stem)
     summary = summarise_shapes([pair.score for pair in pairs])
-    print("| Animodel protocol | mean | std |\n|---|---|---|")
+    print(f"| {'Animodel protocol' if options.rotation else 'no rotation (not the protocol)'} | mean | std |\n|---|---|---|")
     for name, value in summary.items():
         print(f"| {name} | {value.mean:.4f} | {value.std:.4f} |")
     if options.out is not None:
         words = f"{_name(options.predictions)} {_name(options.truth)} --out {_name(options.out)} --seed {options.seed}"
+        words += "" if options.rotation else " --no-rotation"
         rows = [
             {"target": pair.target.name, "reconstruction": pair.reconstruction.name, **pair.score.figures(), "turned": pair.score.turned}
             for pair in pairs

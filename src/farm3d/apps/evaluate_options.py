@@ -108,6 +108,9 @@ class ShapeOptions:
     seed: Annotated[int, tyro.conf.arg(metavar="N")] = 0
     """Seed of the surface samples."""
 
+    rotation: bool = True
+    """Turn each reconstruction to fit, as the protocol does; --no-rotation leaves it as it stands in its own frame."""
+
     processes: Annotated[int, tyro.conf.arg(metavar="N")] = 1
     """Processes to share the pairs."""
 

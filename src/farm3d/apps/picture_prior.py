@@ -7,12 +7,13 @@ from farm3d.core.errors import InputError, MissingPartError, ModelError
 __all__ = ["USUAL", "checked_device", "shipped_prior"]
 
 _SHIPPED_PRIOR = "embedded_prior"
+_DEVICES = "cpu, cuda or cuda:1"
 USUAL = {True: (4.0, 16), False: (7.5, 50)}
 """Guidance and steps, of models that draw silhouettes and of those that do not."""
 
 
-def checked_device(name: str) -> str:
-    """Return torch's name of a device.
+def checked_device(name: str, *, kinds: tuple[str, ...] = ()) -> str:
+    """Return torch's name of a device; of one of these kinds, if any are given.
 
     Raises:
         InputError: there is none of that name here.
@@ -22,9 +23,11 @@ def checked_device(name: str) -> str:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise InputError(f"--device {name}: no such kind of device", hint="cpu, cuda or cuda:1") from error
+        raise InputError(f"--device {name}: no such kind of device", hint=_DEVICES) from error
+    if kinds and device.type not in kinds:
+        raise InputError(f"--device {name}: not a kind of device that this runs on", hint=_DEVICES)
     if device.type == "cuda" and not (torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count()):
-        raise InputError(f"--device {name}: torch finds no such GPU", hint="leave it out to draw on the CPU")
+        raise InputError(f"--device {name}: torch finds no such GPU", hint="leave it out to use the CPU")
     return str(device)
 
 

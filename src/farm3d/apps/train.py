@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from farm3d.apps.picture_prior import checked_device
 from farm3d.apps.progress import progress
 from farm3d.apps.stopping import stop_signals
 from farm3d.apps.train_options import TrainOptions
@@ -42,6 +43,7 @@ def train(options: TrainOptions) -> int:
     from farm3d.training.category.trainer import CategoryTrainer
 
     _require_sensible(options)
+    asked = checked_device(options.device, kinds=("cpu", "cuda"))
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     with progress("reading pictures") as bar:
@@ -56,6 +58,7 @@ def train(options: TrainOptions) -> int:
     with launched_ranks() as ranks, claimed(lock) if ranks.first else contextlib.nullcontext(True) as claim:
         if claim is None:
             raise InputError(f"{options.state}: another training is at work in this folder", hint="wait for it, or choose another --state")
+        device = ranks.device(asked, gpus=torch.cuda.device_count())
 
         def look(trainer: CategoryTrainer) -> None:
             at = run.schedule.at(min(trainer.step, run.schedule.steps - 1))
@@ -72,7 +75,7 @@ def train(options: TrainOptions) -> int:
                 run,
                 loaded.pictures,
                 options.state,
-                critic=_critic(options.prior, loaded.category),
+                critic=_critic(options.prior, loaded.category, device),
                 should_stop=stopped,
                 report=_tell(),
                 warn=lambda line: print(f"farm3d: {line}", file=sys.stderr, flush=True),
@@ -80,6 +83,7 @@ def train(options: TrainOptions) -> int:
                 look_every=options.look_every,
                 checkpoint_minutes=options.checkpoint_minutes,
                 ranks=ranks,
+                device=device,
             )
             if ranks.first:
                 count, together = len(loaded.pictures), f", {ranks.count} processes" if ranks.count > 1 else ""
@@ -104,8 +108,8 @@ def train(options: TrainOptions) -> int:
             options=FinishOptions(height_m=options.height_m or usual_height_m(loaded.category)),
         )
         learned = LearnedCategory.of(
-            trainer.model,
-            trainer.scaffold,
+            trainer.model.cpu(),
+            trainer.scaffold.to("cpu"),
             loaded.basis,
             prior=prior,
             encoder=loaded.encoder,
@@ -116,7 +120,7 @@ def train(options: TrainOptions) -> int:
     return 0
 
 
-def _critic(prior: str | None, category: str):
+def _critic(prior: str | None, category: str, device: str):
     """Open the model that judges virtual views, with the options that ``farm3d prior judge`` found best."""
     if prior is None:
         return None
@@ -125,7 +129,7 @@ def _critic(prior: str | None, category: str):
     from farm3d.diffusion.prior import load_prior
     from farm3d.training.category.virtual_views import Critic, CriticOptions
 
-    model = load_prior(prior)
+    model = load_prior(prior, device=device)
     own = model.draws_alpha
     distill = DistillOptions(t_min=0.7, t_max=0.85, guidance=5.0) if own else DistillOptions()
     return Critic(model, category, tuple(view[0] for view in VIEWS), CriticOptions(distill))

@@ -34,6 +34,7 @@ class AnimodelSettings:
         chamfer_points: points drawn from each surface for the distances.
         min_cubes: cubes along the smallest side of the bounding box, for volume and remeshing.
         retry_180: align once more after half a turn about the vertical, and keep the better.
+        rotation: False scales and shifts but turns nothing: no longer the protocol; a wrong idea of ahead then costs what it should.
 
     Raises:
         InputError: a number too small to work with.
@@ -45,6 +46,7 @@ class AnimodelSettings:
     chamfer_points: int = 60000
     min_cubes: int = 100
     retry_180: bool = True
+    rotation: bool = True
 
     def __post_init__(self) -> None:
         for name, least in (("align_points", 3), ("icp_iterations", 0), ("chamfer_points", 1), ("min_cubes", 4)):
@@ -111,7 +113,7 @@ def animodel_score(
             turned=attempt.turned,
             T_target_reconstruction=attempt.T_target_remeshed @ pair.T_remeshed_reconstruction,
         )
-        for attempt in pair.attempts(generator, rotation=True, retry=settings.retry_180)
+        for attempt in pair.attempts(generator, rotation=settings.rotation, retry=settings.retry_180 and settings.rotation)
     ]
     return min(scores, key=lambda score: score.bidirectional_m)
 

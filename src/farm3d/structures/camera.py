@@ -46,7 +46,8 @@ class Camera(Value):
 
         Azimuth 0 looks at the animal's face, measured from +z toward +x, i.e. toward the animal's left (section 0.3: phi).
         """
-        given = (torch.as_tensor(value, dtype=torch.float32) for value in (azimuth, elevation, distance))
+        place = next((value.device for value in (azimuth, elevation, distance, target) if isinstance(value, Tensor)), None)
+        given = (torch.as_tensor(value, dtype=torch.float32, device=place) for value in (azimuth, elevation, distance))
         a, e, d = torch.broadcast_tensors(*given)
         sa, ca, se, ce = a.sin(), a.cos(), e.sin(), e.cos()
         zero = torch.zeros_like(sa)
@@ -58,10 +59,10 @@ class Camera(Value):
         if target is not None:
             centre = centre + target
         translation = -(rotation @ centre[..., None])
-        bottom = torch.tensor([0.0, 0.0, 0.0, 1.0]).expand(*rotation.shape[:-2], 1, 4)
+        bottom = rotation.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(*rotation.shape[:-2], 1, 4)
         matrix = torch.cat([torch.cat([rotation, translation], -1), bottom], -2)
         focal = size_px / 2 / math.tan(math.radians(fov_deg) / 2)
-        intrinsics = torch.tensor([focal, focal, size_px / 2, size_px / 2]).expand(*a.shape, 4)
+        intrinsics = rotation.new_tensor([focal, focal, size_px / 2, size_px / 2]).expand(*a.shape, 4)
         return cls(matrix, intrinsics, size_px, size_px)
 
     def to_camera(self, points: Float[Tensor, "*batch N 3"]) -> Float[Tensor, "*batch N 3"]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -106,10 +105,7 @@ class LearnedCategory:
 
     def to(self, device: torch.device | str) -> Self:
         """Return it on a device."""
-        model = self.model.to(device)
-        crossings, skeleton = self.scaffold.crossings, self.scaffold.skeleton
-        moved = {name: getattr(crossings, name).to(device) for name in ("ends", "faces", "mirror")}
-        scaffold = Scaffold(dataclasses.replace(crossings, **moved), skeleton.to(device))
+        model, scaffold = self.model.to(device), self.scaffold.to(device)
         basis = FeatureBasis(*(getattr(self.basis, name).to(device) for name in ("mean", "matrix", "scale")), self.basis.normalize)
         return type(self).of(model, scaffold, basis, prior=self.prior.to(device), encoder=self.encoder, encoder_digest=self.encoder_digest)
 

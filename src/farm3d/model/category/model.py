@@ -57,6 +57,11 @@ class CategoryModel(nn.Module):
         nn.init.zeros_(self.light.weight)
         nn.init.zeros_(self.light.bias)
 
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        return self.light.weight.device
+
     def individuals(
         self, rest: RestShape, reading: Reading, camera: Camera, pictures: Tensor, *, deform: bool, articulate: bool
     ) -> Individuals:

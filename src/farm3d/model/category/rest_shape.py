@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import torch
@@ -30,6 +32,13 @@ class Scaffold:
 
     crossings: Crossings
     skeleton: Skeleton
+
+    def to(self, device: torch.device | str) -> Self:
+        """Return it on a device."""
+        crossings = self.crossings
+        assert crossings.mirror is not None
+        moved = {"ends": crossings.ends.to(device), "faces": crossings.faces.to(device), "mirror": crossings.mirror.to(device)}
+        return type(self)(dataclasses.replace(crossings, **moved), self.skeleton.to(device))
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +71,7 @@ def grid_of(config: CategoryConfig, *, cell: float) -> Grid:
 
 @torch.no_grad()
 def make_scaffold(field: ShapeField, config: CategoryConfig, *, cell: float, centred: bool) -> Scaffold:
-    """Look where the field's surface is, and find its bones (section 2.5).
+    """Look where the field's surface is, on the field's device, and find its bones (section 2.5).
 
     Args:
         cell: size of the grid's cells.
@@ -71,7 +80,8 @@ def make_scaffold(field: ShapeField, config: CategoryConfig, *, cell: float, cen
     Raises:
         ModelError: nothing is left of the shape.
     """
-    crossings = find_crossings(field, grid_of(config, cell=cell))
+    device = next(field.parameters()).device
+    crossings = find_crossings(field, grid_of(config, cell=cell), device=device)
     if len(crossings.faces) < 8:
         raise ModelError("nothing is left of the shape", hint="lower the learning rate of the shape field or its losses' weights")
     vertices = crossings.vertices(field)

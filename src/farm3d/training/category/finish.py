@@ -6,6 +6,7 @@ pictures themselves, through the model's own reconstructions of them: nobody lab
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass
 
@@ -86,10 +87,10 @@ def finished_prior(
     source: str,
     options: FinishOptions,
 ) -> CategoryPrior:
-    """Return the category that a trained model amounts to.
+    """Return the category that a trained model amounts to, on the CPU; pictures are drawn where the model is.
 
     Args:
-        model, scaffold: as trained.
+        model, scaffold: as trained, on one device.
         pictures: the training's; basis: how the backbone's features became theirs.
         at, weights: of the end of the training.
         encoder: name of the backbone.
@@ -99,8 +100,9 @@ def finished_prior(
     Raises:
         ModelError: the learned shape gives no closed mesh.
     """
-    template = extract_template(model.shape, target_faces=options.faces)
-    skeleton = mirrored_joints(scaffold.skeleton)
+    shape = copy.deepcopy(model.shape).cpu()
+    template = extract_template(shape, target_faces=options.faces)
+    skeleton = mirrored_joints(scaffold.skeleton.to("cpu"))
     places, seen = _seen_places(model, scaffold, pictures, at, weights, options)
     labels = torch.cat([torch.cdist(block, template.vertices).argmin(1) for block in places.split(4096)])
     channels = min(options.channels, seen.shape[1])
@@ -131,7 +133,7 @@ def finished_prior(
         skeleton,
         vertex_features=features,
         projection=(mean, matrix),
-        sdf_weights=dict(model.shape.state_dict()),
+        sdf_weights=dict(shape.state_dict()),
         feature_weights=dict(field.state_dict()),
     )
 
@@ -140,24 +142,25 @@ def finished_prior(
 def _seen_places(
     model: CategoryModel, scaffold: Scaffold, pictures: PictureSet, at: Moment, weights: Weights, options: FinishOptions
 ) -> tuple[Float[Tensor, "N 3"], Float[Tensor, "N C"]]:
-    """Return places of the rest shape and the picture's features there, from the model's best reconstructions of its pictures."""
+    """Return places of the rest shape and what the pictures show there, from the model's best reconstructions of them; on the CPU."""
     rest = rest_shape(model.shape, scaffold)
     chosen = np.unique(np.linspace(0, len(pictures) - 1, min(options.pictures, len(pictures))).round().astype(int))
     found: list[tuple[float, Tensor, Tensor]] = []
     for numbers in np.array_split(chosen, math.ceil(len(chosen) / 16)):
-        batch = pictures.take(numbers, np.zeros(len(numbers), bool))
+        batch = pictures.take(numbers, np.zeros(len(numbers), bool)).to(model.device)
         reading, best = best_hypotheses(model, rest, batch, at, weights)
-        each = torch.arange(len(batch))
+        each = torch.arange(len(batch), device=model.device)
         camera = reading.viewpoints.cameras(each, best, size_px=options.size_px)
         animals = model.individuals(rest, reading, camera, each, deform=at.deform, articulate=at.articulate)
         how = compare(model, rest, reading, animals, camera, each, batch, size_px=options.size_px, colour=False)
         fragments = rasterize(camera.clip(animals.vertices), rest.faces, height_px=options.size_px, width_px=options.size_px)
         surface = interpolate(rest.vertices.expand(len(batch), -1, -1), fragments, rest.faces)
-        surface = torch.where(fragments.face_id[..., None] >= 0, surface, torch.nan)
+        surface = torch.where(fragments.face_id[..., None] >= 0, surface, torch.nan).cpu()
+        features, overlaps = batch.features.permute(0, 2, 3, 1).cpu(), how.iou.tolist()
         for row in range(len(batch)):
-            where, coverage = cell_places(surface[row], cells=batch.features.shape[-1])
+            where, coverage = cell_places(surface[row], cells=features.shape[1])
             keep = coverage > 0.35
-            found.append((float(how.iou[row]), where[keep], batch.features[row].permute(1, 2, 0)[keep]))
+            found.append((overlaps[row], where[keep], features[row][keep]))
     found.sort(key=lambda one: -one[0])
     best_found = found[: max(math.ceil(options.keep * len(found)), 1)]
     return torch.cat([one[1] for one in best_found]), torch.cat([one[2] for one in best_found])

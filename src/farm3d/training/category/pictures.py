@@ -90,6 +90,11 @@ class PictureBatch:
     def __len__(self) -> int:
         return len(self.numbers)
 
+    def to(self, device: torch.device | str) -> PictureBatch:
+        """Return it with its tensors on a device."""
+        tensors = (values.to(device) for values in (self.rgb, self.mask, self.features, self.views))
+        return PictureBatch(*tensors, self.numbers, self.flipped)
+
     def part(self, begin: int, end: int) -> PictureBatch:
         """Return the pictures ``begin`` to ``end`` (not included)."""
         rows = slice(begin, end)

@@ -45,13 +45,18 @@ class Share:
 
 @dataclass(frozen=True)
 class Ranks:
-    """Which of the processes that train together this one is: ``number`` of ``count``, from 0. One process talks to nobody.
+    """Which of the processes that train together this one is: ``number`` of ``count``, from 0, and ``local`` on its machine.
 
-    Every method is called by all processes, in the same order.
+    One process talks to nobody. The methods that talk are called by all processes, in the same order.
     """
 
     number: int = 0
     count: int = 1
+    local: int = 0
+
+    def device(self, asked: str, *, gpus: int) -> str:
+        """Return where this process computes: of a machine with several GPUs, ``cuda`` is another one for each of its processes."""
+        return f"cuda:{self.local % gpus}" if asked == "cuda" and self.count > 1 and gpus else asked
 
     @property
     def first(self) -> bool:
@@ -64,9 +69,8 @@ class Ranks:
 
     def totals(self, values: Mapping[str, Tensor]) -> dict[str, float]:
         """Return the sums over processes of single numbers, by name."""
-        if self.count == 1:
-            return {name: float(value.detach()) for name, value in values.items()}
-        summed = self._sum(torch.stack([value.detach().double() for value in values.values()]))
+        numbers = torch.stack([value.detach().double() for value in values.values()])
+        summed = numbers if self.count == 1 else self._sum(numbers)
         return dict(zip(values, summed.tolist(), strict=True))
 
     def joined(self, share: Share, values: Tensor) -> Tensor:
@@ -84,7 +88,7 @@ class Ranks:
             return
         wanted = list(parameters)
         parts = [parameter.new_zeros(parameter.numel()) if parameter.grad is None else parameter.grad.flatten() for parameter in wanted]
-        there = torch.tensor([float(parameter.grad is not None) for parameter in wanted])
+        there = parts[0].new_tensor([float(parameter.grad is not None) for parameter in wanted])
         summed = self._sum(torch.cat([*parts, there]))
         pieces = summed[: -len(wanted)].split([len(part) for part in parts])
         for parameter, piece, holders in zip(wanted, pieces, summed[-len(wanted) :].tolist(), strict=True):
@@ -111,7 +115,7 @@ class Ranks:
             return
         sha = hashlib.sha256(words.encode())
         for name, value in state.items():
-            sha.update(name.encode() + value.detach().contiguous().numpy().tobytes())
+            sha.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
         digests = torch.zeros(self.count, 4, dtype=torch.int64)
         digests[self.number] = torch.frombuffer(bytearray(sha.digest()), dtype=torch.int64)
         if bool((self._sum(digests) != digests[self.number]).any()):
@@ -121,14 +125,15 @@ class Ranks:
             )
 
     def _sum(self, values: Tensor) -> Tensor:
+        here = values.cpu()  # where every gloo can sum
         try:
-            distributed.all_reduce(values)
+            distributed.all_reduce(here)
         except RuntimeError as error:
             raise Farm3DError(
                 f"process {self.number} of {self.count}: another process of this training has ended",
                 hint="its own message says why; the same command goes on from the newest checkpoint",
             ) from error
-        return values
+        return here.to(values.device)
 
 
 ALONE = Ranks()
@@ -154,6 +159,7 @@ def launched_ranks() -> Iterator[Ranks]:
         where = f"{said['MASTER_ADDR']}:{said['MASTER_PORT']}"
         raise InputError(f"no connection to the other processes at {where}: {error}", hint="check MASTER_ADDR and the network") from error
     try:
-        yield Ranks(distributed.get_rank(), count)
+        local = os.environ.get("LOCAL_RANK", "")
+        yield Ranks(distributed.get_rank(), count, int(local) if local.isdigit() else 0)
     finally:
         distributed.destroy_process_group()

@@ -37,15 +37,15 @@ def draw_training_sheet(model: CategoryModel, scaffold: Scaffold, pictures: Pict
     rows = [_around(rest)]
     count = min(_SHOWN, len(pictures))
     numbers = np.round(np.linspace(0, len(pictures) - 1, count)).astype(int)
-    batch = pictures.take(numbers, np.zeros(count, bool))
+    batch = pictures.take(numbers, np.zeros(count, bool)).to(model.device)
     rows.append([_image(picture) for picture in torch.nn.functional.interpolate(batch.rgb, (_TILE_PX, _TILE_PX), mode="area")])
     rows += _reconstructions(model, rest, batch, at, weights)
     azimuths = []
     for begin in range(0, min(len(pictures), 200), 20):
         some = np.arange(begin, min(begin + 20, len(pictures)))
-        part = pictures.take(some, np.zeros(len(some), bool))
+        part = pictures.take(some, np.zeros(len(some), bool)).to(model.device)
         reading, best = best_hypotheses(model, rest, part, at, weights)
-        azimuths.append(reading.viewpoints.azimuth[torch.arange(len(some)), best])
+        azimuths.append(reading.viewpoints.azimuth.gather(1, best[:, None])[:, 0])
     rows.append([_histogram(torch.cat(azimuths))])
     sheet = Image.new("RGB", (_SHOWN * _TILE_PX, len(rows) * _TILE_PX), "white")
     for row, tiles in enumerate(rows):
@@ -59,8 +59,9 @@ def draw_training_sheet(model: CategoryModel, scaffold: Scaffold, pictures: Pict
 def best_hypotheses(model: CategoryModel, rest: RestShape, batch: PictureBatch, at: Moment, weights: Weights):
     """Read pictures, draw all hypotheses of each and return the reading and the numbers of the ones that explain them best, ``[B]``."""
     reading = model.reader(batch.features, batch.rgb, batch.mask)
-    each = model.config.hypotheses
-    pictures, hypotheses = torch.arange(len(batch)).repeat_interleave(each), torch.arange(each).repeat(len(batch))
+    each, device = model.config.hypotheses, model.device
+    pictures = torch.arange(len(batch), device=device).repeat_interleave(each)
+    hypotheses = torch.arange(each, device=device).repeat(len(batch))
     camera = reading.viewpoints.cameras(pictures, hypotheses, size_px=at.size_px)
     animals = model.individuals(rest, reading, camera, pictures, deform=at.deform, articulate=at.articulate)
     compared = compare(model, rest, reading, animals, camera, pictures, batch, size_px=at.size_px, colour=False)
@@ -69,26 +70,28 @@ def best_hypotheses(model: CategoryModel, rest: RestShape, batch: PictureBatch, 
 
 def _reconstructions(model: CategoryModel, rest: RestShape, batch: PictureBatch, at: Moment, weights: Weights) -> list[list[Image.Image]]:
     reading, best = best_hypotheses(model, rest, batch, at, weights)
-    pictures = torch.arange(len(batch))
+    pictures = torch.arange(len(batch), device=model.device)
     camera = reading.viewpoints.cameras(pictures, best, size_px=_TILE_PX)
     animals = model.individuals(rest, reading, camera, pictures, deform=at.deform, articulate=at.articulate)
     clay = _clay(rest).expand(len(batch), -1, -1)
     azimuth = reading.viewpoints.azimuth[pictures, best] + _SIDE
     side = framed_cameras(animals.vertices, azimuth, torch.full_like(azimuth, 0.2), fill=torch.full_like(azimuth, 0.85), size_px=_TILE_PX)
     own = model.colours(rest, reading.look) if at.colour else clay
-    light = model.lights(reading.look) if at.colour else _light()
+    lamp = _light(model.device)
+    light = model.lights(reading.look) if at.colour else lamp
     return [
-        _drawn(animals.vertices, rest, camera, _light(), clay),
+        _drawn(animals.vertices, rest, camera, lamp, clay),
         _drawn(animals.vertices, rest, camera, light, own),
-        _drawn(animals.vertices, rest, side, _light(), clay),
+        _drawn(animals.vertices, rest, side, lamp, clay),
     ]
 
 
 def _around(rest: RestShape) -> list[Image.Image]:
-    azimuth = torch.arange(_SHOWN) * (2 * math.pi / _SHOWN)
+    device = rest.vertices.device
+    azimuth = torch.arange(_SHOWN, device=device) * (2 * math.pi / _SHOWN)
     vertices = rest.vertices.expand(_SHOWN, -1, -1)
-    camera = framed_cameras(vertices, azimuth, torch.full((_SHOWN,), 0.2), fill=torch.full((_SHOWN,), 0.85), size_px=_TILE_PX)
-    return _drawn(vertices, rest, camera, _light(), torch.full((1, len(rest.vertices), 3), 0.7))
+    camera = framed_cameras(vertices, azimuth, torch.full_like(azimuth, 0.2), fill=torch.full_like(azimuth, 0.85), size_px=_TILE_PX)
+    return _drawn(vertices, rest, camera, _light(device), rest.vertices.new_full((1, len(rest.vertices), 3), 0.7))
 
 
 def _clay(rest: RestShape) -> Float[Tensor, "1 V 3"]:
@@ -101,9 +104,9 @@ def _clay(rest: RestShape) -> Float[Tensor, "1 V 3"]:
     return colours[None]
 
 
-def _light() -> Light:
+def _light(device: torch.device) -> Light:
     direction = torch.nn.functional.normalize(torch.tensor([0.2, 0.8, 0.6]), dim=0)
-    return Light(direction, torch.tensor(0.3), torch.tensor(0.7))
+    return Light(direction, torch.tensor(0.3), torch.tensor(0.7)).to(device)
 
 
 def _drawn(vertices: Tensor, rest: RestShape, camera: Camera, light: Light, albedo: Tensor) -> list[Image.Image]:
@@ -125,4 +128,4 @@ def _histogram(azimuths: Tensor) -> Image.Image:
 
 
 def _image(rgb: Float[Tensor, "3 S S"]) -> Image.Image:
-    return Image.fromarray((rgb.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy())
+    return Image.fromarray((rgb.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy())

@@ -93,11 +93,11 @@ def reconstruction_step(
         scaffold: topology and bones of the rest shape.
         at: what is switched on.
         chosen: the hypothesis to draw of each picture; None draws all of them and lets each count as it fits.
-        generator: of the regulariser's points.
+        generator: of the regulariser's points, on the CPU wherever the model is: equal seeds mean the same everywhere.
     """
     rest = rest_shape(model.shape, scaffold)
     reading = model.reader(batch.features, batch.rgb, batch.mask)
-    pictures, hypotheses = _pairs(len(batch), model.config.hypotheses, chosen)
+    pictures, hypotheses = _pairs(len(batch), model.config.hypotheses, chosen, device=model.device)
     camera = reading.viewpoints.cameras(pictures, hypotheses, size_px=at.size_px)
     animals = model.individuals(rest, reading, camera, pictures, deform=at.deform, articulate=at.articulate)
     compared = compare(model, rest, reading, animals, camera, pictures, batch, size_px=at.size_px, colour=at.colour)
@@ -167,11 +167,11 @@ def shaded_colours(
     return shade(albedo, vertex_normals(camera.to_camera(vertices), faces), light)
 
 
-def _pairs(count: int, hypotheses: int, chosen: Tensor | None) -> tuple[Tensor, Tensor]:
-    pictures = torch.arange(count)
+def _pairs(count: int, hypotheses: int, chosen: Tensor | None, *, device: torch.device) -> tuple[Tensor, Tensor]:
+    pictures = torch.arange(count, device=device)
     if chosen is not None:
-        return pictures, chosen
-    return pictures.repeat_interleave(hypotheses), torch.arange(hypotheses).repeat(count)
+        return pictures, chosen.to(device)
+    return pictures.repeat_interleave(hypotheses), torch.arange(hypotheses, device=device).repeat(count)
 
 
 def _shares(choices: Tensor, pictures: Tensor, count: int, softness: float) -> Tensor:
@@ -206,10 +206,10 @@ def _taught_view(batch: PictureBatch, reading: Reading) -> Tensor:
 def _eikonal_points(rest: RestShape, box: tuple[float, float, float], generator: torch.Generator) -> Tensor:
     low = rest.vertices.new_tensor([0.0, -box[1], -box[2]])
     high = rest.vertices.new_tensor(box)
-    spread = low + (high - low) * torch.rand(_EIKONAL_POINTS // 2, 3, generator=generator)
+    spread = low + (high - low) * torch.rand(_EIKONAL_POINTS // 2, 3, generator=generator).to(low)
     vertices = rest.vertices.detach()
-    chosen = torch.randint(len(vertices), (_EIKONAL_POINTS // 2,), generator=generator)
-    near = vertices[chosen] + _EIKONAL_JITTER * (2 * torch.rand(len(chosen), 3, generator=generator) - 1)
+    chosen = torch.randint(len(vertices), (_EIKONAL_POINTS // 2,), generator=generator).to(vertices.device)
+    near = vertices[chosen] + _EIKONAL_JITTER * (2 * torch.rand(len(chosen), 3, generator=generator).to(vertices) - 1)
     return torch.cat([spread, near])
 
 

@@ -92,6 +92,7 @@ class CategoryTrainer:
         warn: told what is odd but no error.
         look: called with the trainer every ``look_every`` steps, and at the end.
         ranks: the processes that train together. The first alone writes, reports, warns and looks; ``should_stop`` must answer all alike.
+        device: where it computes. Weights, order and chance come from the CPU, and checkpoints fit any device.
 
     Raises:
         InputError: the folder holds another training, or there are more processes than pictures in a batch.
@@ -112,6 +113,7 @@ class CategoryTrainer:
         look_every: int = 1000,
         checkpoint_minutes: float = 10.0,
         ranks: Ranks = ALONE,
+        device: torch.device | str = "cpu",
     ) -> None:
         self.settings, self.pictures, self.folder, self.critic, self._ranks = run, pictures, folder, critic, ranks
         if ranks.count > (least := min(run.schedule.batch_early, run.schedule.batch_late)):
@@ -120,7 +122,8 @@ class CategoryTrainer:
         self._report, self._warn, self._look = (report, warn, look) if ranks.first else (_nothing, _nothing, _nothing)
         self._look_every, self._checkpoint_s = look_every, 60 * checkpoint_minutes
         torch.manual_seed(run.seed)  # the networks' initial weights; nothing else draws from the global stream
-        self.model = CategoryModel(run.config)
+        self.device = torch.device(device)
+        self.model = CategoryModel(run.config).to(self.device)
         self.step = 0
         self.hours = 0.0
         self._window: dict[str, list[float]] = {}  # figures of the steps since the log's last line
@@ -140,6 +143,8 @@ class CategoryTrainer:
         self._facts = run.facts(pictures=pictures.digest, critic="" if critic is None else critic.digest)
         if ranks.count > 1:
             self._facts["processes"] = ranks.count
+        if self.device.type != "cpu":
+            self._facts["device"] = self.device.type
         self._checkpoints = folder / "checkpoints"
         if ranks.first:
             remove_leftovers(self._checkpoints)
@@ -198,7 +203,7 @@ class CategoryTrainer:
         chosen = None if at.every_hypothesis else self._chosen(batch.numbers, batch.flipped, at)
         generator = torch_generator(seed, "step", self.step)
         share = self._ranks.share(len(batch))
-        own = batch.part(share.begin, share.end)
+        own = batch.part(share.begin, share.end).to(self.device)
         mine = None if chosen is None else chosen[share.begin : share.end]
         result = reconstruction_step(self.model, self.scaffold, own, at, self.settings.weights, chosen=mine, generator=generator)
         loss, terms = result.loss, dict(result.terms)
@@ -227,7 +232,7 @@ class CategoryTrainer:
         return torch.from_numpy(mirrored_hypothesis(picked, flipped, count))
 
     def _remember(self, result: StepResult, batch: PictureBatch, share: Share) -> None:
-        now, hypotheses = (self._ranks.joined(share, values).numpy() for values in (result.choices, result.hypotheses))
+        now, hypotheses = (self._ranks.joined(share, values).cpu().numpy() for values in (result.choices, result.hypotheses))
         pictures = np.arange(len(batch)).repeat(len(now) // len(batch))
         own = mirrored_hypothesis(hypotheses, batch.flipped[pictures], self.table.shape[1])
         rows = batch.numbers[pictures]
@@ -285,8 +290,8 @@ class CategoryTrainer:
                 prefix = f"adam/{group.name}/{number}/"
                 state = {name.removeprefix(prefix): value.clone() for name, value in tensors.items() if name.startswith(prefix)}
                 if state:
-                    state["step"] = state["step"].reshape(())
-                    self._optimizer.state[parameter] = state
+                    count = state.pop("step").reshape(())  # which Adam keeps on the CPU
+                    self._optimizer.state[parameter] = {"step": count, **{name: value.to(self.device) for name, value in state.items()}}
         table = tensors["table"].numpy()
         self.table = np.where(table < 0, np.inf, table).astype(np.float32)
         self.step, self.hours = checkpoint.step, float(checkpoint.facts["hours"])
@@ -296,14 +301,14 @@ class CategoryTrainer:
             grid = grid_of(self.settings.config, cell=float(facts["cell"]))
             crossings = Crossings(grid, (0.0, 0.0, 0.0), tensors["scaffold/ends"], tensors["scaffold/faces"], tensors["scaffold/mirror"])
             bones = (tensors["scaffold/starts"], tensors["scaffold/tips"], tensors["scaffold/centre"])
-            self.scaffold = Scaffold(crossings, Skeleton(tuple(facts["names"]), tuple(facts["parents"]), *bones))
+            self.scaffold = Scaffold(crossings, Skeleton(tuple(facts["names"]), tuple(facts["parents"]), *bones)).to(self.device)
 
     def _require_same(self, there: Mapping[str, Any]) -> None:
-        there, here = ({"processes": 1, **facts} for facts in (there, _plain(self._facts)))
+        there, here = ({"processes": 1, "device": "cpu", **facts} for facts in (there, _plain(self._facts)))
         for name in here:
             if there.get(name) == here[name]:
                 continue
-            if name in ("threads", "torch", "processes"):
+            if name in ("threads", "torch", "processes", "device"):
                 self._warn(f"{name} was {there.get(name)} and is {here[name]}: not the numbers of an uninterrupted run to the last digit")
             else:
                 differences = _differences(there.get(name), here[name], name)

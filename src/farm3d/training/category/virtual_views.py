@@ -20,6 +20,7 @@ from farm3d.model.category.model import CategoryModel
 from farm3d.model.category.networks import Reading
 from farm3d.render.renderer import render
 from farm3d.structures import Camera, Light
+from farm3d.structures._value import Value
 from farm3d.training.category.pictures import VIEWS, PictureBatch
 from farm3d.training.category.ranks import Share
 from farm3d.training.category.schedule import Moment
@@ -52,7 +53,7 @@ class Critic:
     """A text-to-image model and what it is asked.
 
     Args:
-        prior: the frozen model.
+        prior: the frozen model, on the device of the category's.
         category: species, as the prompts name it.
         phrases: of the eight views, from the front round by the animal's left side.
         options: see :class:`CriticOptions`.
@@ -89,7 +90,8 @@ class Critic:
         if not len(places):
             return dict.fromkeys(("virtual", "virtual_error", "virtual_norm"), result.loss.new_zeros(()))
         part = None if share.whole else (places, len(order))
-        views, rows = views.pick(places), _best_rows(result, len(batch))[order[places] - share.begin]
+        own = (order[places] - share.begin).to(model.device)
+        views, rows = views.pick(places).to(model.device), _best_rows(result, len(batch))[own]
         size = self.options.size_px or self.prior.size_px
         seen_from = result.reading.viewpoints.cameras(result.pictures[rows], result.hypotheses[rows], size_px=size)
         # Fields are evaluated for the animals in view, not for the whole batch.
@@ -110,9 +112,9 @@ class Critic:
         return means if part is None else {name: value * (len(places) / len(order)) for name, value in means.items()}
 
 
-@dataclass(frozen=True, eq=False)
-class _VirtualViews:
-    """What is random of N virtual views.
+@dataclass(frozen=True, eq=False, repr=False)
+class _VirtualViews(Value):
+    """What is random of N virtual views, drawn on the generator's device.
 
     Attributes:
         azimuth, elevation: of the cameras, radians; fill: share of the picture that the animal's box takes.
@@ -176,4 +178,4 @@ def _best_rows(result: StepResult, count: int) -> Tensor:
     """Return the row of the cheapest hypothesis of each picture."""
     costs = result.choices.unflatten(0, (count, -1))
     per = costs.shape[1]
-    return torch.arange(count) * per + costs.argmin(1)
+    return torch.arange(count, device=costs.device) * per + costs.argmin(1)
