@@ -82,6 +82,9 @@ def test_the_schedule_is_shown(data: Path, tmp_path: Path, capsys: pytest.Captur
         (["--data", "nowhere"], "nowhere: no such folder"),
         (["--features", "dino"], "features: toy-photos-features"),
         (["--prior", "./nothing"], "nothing"),
+        (["--device", "nonsense"], "--device nonsense: no such kind of device"),
+        (["--device", "meta"], "--device meta: not a kind of device that this runs on"),
+        (["--device", "cuda:99"], "--device cuda:99: torch finds no such GPU"),
     ],
 )
 def test_what_cannot_be_is_one_line(data: Path, changes: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

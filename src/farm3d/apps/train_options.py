@@ -52,7 +52,7 @@ class TrainOptions:
     """torch threads; leave out for one a core. Results depend on it in the last digits."""
 
     device: Annotated[str, tyro.conf.arg(metavar="DEVICE")] = "cpu"
-    """Where the training and its text-to-image model run: cpu, cuda or cuda:1. Checkpoints of one device go on on another."""
+    """Where the training and its text-to-image model run: cpu, cuda or cuda:1. Checkpoints may change devices."""
 
     checkpoint_minutes: Annotated[float, tyro.conf.arg(metavar="M")] = 5.0
     """Between checkpoints; the last two are kept (30 MB each)."""

@@ -12,6 +12,7 @@ from farm3d.model.category.learned import FeatureBasis, LearnedCategory, load_ca
 from farm3d.model.category.model import CategoryModel
 from farm3d.model.category.rest_shape import make_scaffold
 from farm3d.model.prior import CategoryPrior
+from farm3d.training.category.presets import PRESETS
 
 
 @pytest.fixture
@@ -52,3 +53,15 @@ def test_a_folder_of_another_kind_or_with_a_flipped_bit_is_told(learned: Learned
         LearnedCategory.from_pretrained(tmp_path / "toy")
     with pytest.raises(ModelError):
         LearnedCategory.from_pretrained(tmp_path / "none")
+
+
+@pytest.mark.parametrize("preset", PRESETS.values())
+def test_each_preset_can_be_kept_at_both_its_sizes(preset, learned: LearnedCategory, tmp_path: Path) -> None:
+    run = preset("toy", channels=16)
+    torch.manual_seed(0)
+    model = CategoryModel(run.config)
+    for cell in (run.schedule.cell_early, run.schedule.cell_late):
+        scaffold = make_scaffold(model.shape, run.config, cell=max(cell, 0.12), centred=False)
+        kept = LearnedCategory.of(model, scaffold, learned.basis, prior=learned.prior, encoder="none", encoder_digest="")
+        kept.save_pretrained(tmp_path / "toy", card="# Toy\n")
+        assert LearnedCategory.from_pretrained(tmp_path / "toy").scaffold.crossings.grid == scaffold.crossings.grid

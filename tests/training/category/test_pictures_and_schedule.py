@@ -44,7 +44,7 @@ def test_quarters_change_sides() -> None:
 
 def test_the_schedule_switches_on_time() -> None:
     schedule = Schedule(10_000)
-    first, early, middle, late, last = (schedule.at(step) for step in (0, 500, 5000, 8500, 9999))
+    first, early, middle, late, last = (schedule.at(step) for step in (0, 700, 5000, 8500, 9999))
     assert math.isinf(first.softness) and first.every_hypothesis and not first.articulate and first.rate < 0.05
     assert early.articulate and not early.centred and early.softness < 1 and early.batch == 4
     assert middle.centred and middle.colour and middle.virtual and not middle.deform and not middle.every_hypothesis

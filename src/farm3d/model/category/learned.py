@@ -11,12 +11,12 @@ from torch.nn import functional
 
 from farm3d.core.errors import ModelError
 from farm3d.core.shapes import Float, Tensor
-from farm3d.geometry.tetrahedra import Crossings
+from farm3d.geometry.tetrahedra import Crossings, Grid
 from farm3d.model.category.config import CategoryConfig
 from farm3d.model.category.model import CategoryModel
 from farm3d.model.category.networks import Reading
 from farm3d.model.category.rest_shape import RestShape, Scaffold, grid_of, rest_shape
-from farm3d.model.folder import load_model_folder, model_kind, model_path, save_model_folder
+from farm3d.model.folder import load_model_folder, model_kind, model_path, save_model_folder, weights_folder
 from farm3d.model.prior import CategoryPrior, PriorConfig
 from farm3d.structures import Skeleton
 
@@ -106,7 +106,8 @@ class LearnedCategory:
     def to(self, device: torch.device | str) -> Self:
         """Return it on a device."""
         model, scaffold = self.model.to(device), self.scaffold.to(device)
-        basis = FeatureBasis(*(getattr(self.basis, name).to(device) for name in ("mean", "matrix", "scale")), self.basis.normalize)
+        mean, matrix, scale = (values.to(device) for values in (self.basis.mean, self.basis.matrix, self.basis.scale))
+        basis = FeatureBasis(mean, matrix, scale, self.basis.normalize)
         return type(self).of(model, scaffold, basis, prior=self.prior.to(device), encoder=self.encoder, encoder_digest=self.encoder_digest)
 
     def read(self, features: Float[Tensor, "B C G G"], image: Float[Tensor, "B 3 S S"], mask: Float[Tensor, "B S S"]) -> Reading:
@@ -156,16 +157,25 @@ class LearnedCategory:
         tensors |= {"basis.mean": self.basis.mean, "basis.matrix": self.basis.matrix, "basis.scale": self.basis.scale}
         # The shape field is the model's own, and needs no second copy.
         tensors |= {f"prior.{name}": value.clone() for name, value in self.prior.to_tensors().items() if not name.startswith("sdf.")}
-        cell = max(crossings.grid.step)
+        cell = _cell_of(crossings.grid, self.model.config)
         bones = skeleton.names, skeleton.parents
         config = LearnedConfig(self.model.config, cell, *bones, self.encoder, self.encoder_digest, self.basis.normalize, self.prior.config)
-        if grid_of(self.model.config, cell=cell).cells != crossings.grid.cells:
-            raise ModelError(f"{folder}: no cell size gives the grid {crossings.grid.cells} again")
         save_model_folder(folder, config, tensors=tensors, card=card)
 
 
+def _cell_of(grid: Grid, config: CategoryConfig) -> float:
+    """Return a cell size from which :func:`grid_of` makes this grid again; its own steps are near it, but rounded."""
+    low, high = min(grid.step), max(grid.step)
+    for cell in (high, low, *(low + (high - low) * share / 64 for share in range(1, 64))):
+        if grid_of(config, cell=cell).cells == grid.cells:
+            return cell
+    raise ModelError(f"no cell size gives the grid {grid.cells} again")
+
+
 def load_category(folder: Path | str) -> tuple[CategoryPrior, LearnedCategory | None]:
-    """Load a category of either kind by folder, or by the name of a shipped one: its prior, and its networks if it was learned.
+    """Load a category of either kind by folder, or by the name of a shipped one: its prior, and the networks that look first, if any.
+
+    A learned category has networks of its own; another may name one whose networks it borrows (``PriorConfig.reader``).
 
     Raises:
         ModelError: damaged, incomplete, or no category.
@@ -174,4 +184,5 @@ def load_category(folder: Path | str) -> tuple[CategoryPrior, LearnedCategory | 
     if model_kind(path) == LearnedConfig.__name__:
         learned = LearnedCategory.from_pretrained(path)
         return learned.prior, learned
-    return CategoryPrior.from_pretrained(path), None
+    prior = CategoryPrior.from_pretrained(path)
+    return prior, LearnedCategory.from_pretrained(weights_folder(prior.config.reader)) if prior.config.reader else None

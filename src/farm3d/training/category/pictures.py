@@ -92,8 +92,8 @@ class PictureBatch:
 
     def to(self, device: torch.device | str) -> PictureBatch:
         """Return it with its tensors on a device."""
-        tensors = (values.to(device) for values in (self.rgb, self.mask, self.features, self.views))
-        return PictureBatch(*tensors, self.numbers, self.flipped)
+        rgb, mask, features, views = (values.to(device) for values in (self.rgb, self.mask, self.features, self.views))
+        return PictureBatch(rgb, mask, features, views, self.numbers, self.flipped)
 
     def part(self, begin: int, end: int) -> PictureBatch:
         """Return the pictures ``begin`` to ``end`` (not included)."""
