@@ -71,6 +71,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--only", help="comma-separated photograph names")
+    parser.add_argument("--no-refine", action="store_true", help="what one pass of a learned category gives")
     parser.add_argument("--judge-only", action="store_true", help="judge files that are there already")
     options = parser.parse_args()
     photos = list_photos(options.photos)
@@ -91,6 +92,8 @@ def main() -> int:
             str(options.out),
         ]
         command += ["--threads", str(options.threads), "--overwrite"]
+        if options.no_refine:
+            command += ["--no-refine"]
         if options.masks:
             command += ["--mask", str(options.masks)]
         started = time.perf_counter()

@@ -120,7 +120,7 @@ def _every(photos: list[Path], waiting: list[Path], masks: dict[Path, Path | Non
 
 
 def open_category(name: str) -> Reconstructor | AnyCategory:
-    """Load a category by name or folder, or all shipped ones for ``auto``.
+    """Load a category by name or folder, or for ``auto`` all shipped ones, of each kind of animal the one that bears its plain name.
 
     Raises:
         ModelError: there is none, or it is damaged.
@@ -129,7 +129,9 @@ def open_category(name: str) -> Reconstructor | AnyCategory:
     from farm3d.model.any_category import AnyCategory
     from farm3d.model.reconstructor import Reconstructor
 
-    return AnyCategory.from_pretrained(shipped_categories()) if name == AUTO else Reconstructor.from_pretrained(name)
+    if name != AUTO:
+        return Reconstructor.from_pretrained(name)
+    return AnyCategory.from_pretrained([one for one in shipped_categories() if not one.endswith("-learned")])
 
 
 def _kept(photo: Path, options: ReconstructOptions) -> dict[str, Any]:

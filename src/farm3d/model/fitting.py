@@ -154,7 +154,6 @@ def fit(
     features: Float[Tensor, "D G G"] | None,
     options: FitOptions | None = None,
     starts: Parameters | None = None,
-    place: bool = False,
     callback: Callable[[Progress], bool | None] | None = None,
 ) -> Fit:
     """Fit the category to one crop.
@@ -165,7 +164,6 @@ def fit(
         features: the crop's backbone features projected by ``prior.project``, or None to use the outline alone.
         options: number of hypotheses and steps.
         starts: cameras and poses to start from, at :data:`GUIDED_SAGITTAL`; None starts all round the template.
-        place: first move the starts so that their outlines have the silhouette's size and place.
         callback: called after each step; returning False stops.
 
     Raises:
@@ -174,10 +172,7 @@ def fit(
     options = options or FitOptions()
     table = stages(options) if starts is None else guided_stages(options)
     total = sum(stage.steps for stage in table)
-    if starts is None:
-        parameters = _all_round(prior, crop, options)
-    else:
-        parameters = _placed(prior, starts, target_of(crop, size_px=64), sagittal=GUIDED_SAGITTAL) if place else starts
+    parameters = _all_round(prior, crop, options) if starts is None else starts
     origin = parameters.azimuth.clone()
     done = 0
     records: list[Hypothesis] = []
@@ -247,11 +242,11 @@ def _table(origin: Tensor, parameters: Parameters, terms: Terms, order: Tensor) 
     ]
 
 
-def _placed(prior: CategoryPrior, parameters: Parameters, target: Target, *, sagittal: float = 1.0) -> Parameters:
+def _placed(prior: CategoryPrior, parameters: Parameters, target: Target) -> Parameters:
     """Move each start so that its outline has the target's area and centre."""
     with torch.no_grad():
         for _ in range(2):
-            posed = pose(prior, parameters, size_px=target.size_px, sagittal=sagittal)
+            posed = pose(prior, parameters, size_px=target.size_px)
             ones = posed.vertices.new_ones(1, posed.vertices.shape[1], 1)
             _, mask = render_attributes(posed.vertices, prior.template.faces, posed.camera, ones, antialiased=False)
             scale = (mask.sum((1, 2)) / target.mask.sum().clamp_min(1e-6)).clamp(0.05, 20).sqrt()

@@ -45,7 +45,6 @@ class PriorConfig:
         encoder: name of the shipped backbone whose features the field predicts.
         feature_channels: channels of the backbone that are projected.
         sources: what it was made from, with licences.
-        reader: name of the shipped learned category whose networks say where fits start; empty for none.
         normalize_features: whether the backbone's descriptors are scaled to length 1 before they are projected.
     """
 
@@ -59,7 +58,6 @@ class PriorConfig:
     feature_channels: int
     sources: tuple[str, ...]
     normalize_features: bool = False
-    reader: str = ""
 
 
 @dataclass(frozen=True, eq=False, repr=False)

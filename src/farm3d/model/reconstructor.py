@@ -18,7 +18,7 @@ from farm3d.data.photo import Photo, load_photo, photo_from_image, shown_path
 from farm3d.data.preprocess import Silhouette, find_mask, make_crop, one_animal
 from farm3d.data.segment import OnnxSegmenter, Segmenter
 from farm3d.model.appearance import estimate_appearance
-from farm3d.model.category.first_guess import FirstGuess, first_guess
+from farm3d.model.category.first_guess import first_guess
 from farm3d.model.category.learned import LearnedCategory, load_category
 from farm3d.model.encoder import NO_ANIMAL_BELOW, Encoder
 from farm3d.model.fitting import GUIDED_SAGITTAL, Fit, FitOptions, Hypothesis, Progress, fit
@@ -107,9 +107,8 @@ class Reconstructor:
     def to(self, device: torch.device | str) -> Self:
         """Move everything to a device and return self."""
         self.device = torch.device(device)
-        borrows = self._borrows
         self.learned = None if self.learned is None else self.learned.to(self.device)
-        self.prior = self.prior.to(self.device) if self.learned is None or borrows else self.learned.prior
+        self.prior = self.prior.to(self.device) if self.learned is None else self.learned.prior
         self.encoder = self.encoder.to(self.device)
         return self
 
@@ -157,9 +156,9 @@ class Reconstructor:
         if refine_steps is not None:
             options = replace(options, refine_steps=refine_steps)
         with _one_thread():
-            guess = None if self.learned is None else self._guess(self.learned, crop, maps)
+            guess = None if self.learned is None else first_guess(self.learned, crop, maps, sagittal=GUIDED_SAGITTAL)
             prior, starts = (self.prior, None) if guess is None else (guess.prior, guess.starts)
-            found = fit(prior, crop, features=features, options=options, starts=starts, place=self._borrows, callback=callback)
+            found = fit(prior, crop, features=features, options=options, starts=starts, callback=callback)
         clock("fit")
         side = min(_TEXTURE_CROP_PX, max(_FIT_PX, round(crop.box_px[2])))
         detailed = crop if side == _FIT_PX else self._crop(photo, silhouette, side, crop.box_px)
@@ -189,18 +188,9 @@ class Reconstructor:
         maps = self._maps(crop)
         features = self.prior.project(maps)[0]
         with _one_thread():
-            guess = self._guess(self.learned, crop, maps)
-            options = FitOptions(refine=False)
-            found = fit(guess.prior, crop, features=features, options=options, starts=guess.starts, place=self._borrows)
+            guess = first_guess(self.learned, crop, maps, sagittal=GUIDED_SAGITTAL)
+            found = fit(guess.prior, crop, features=features, options=FitOptions(refine=False), starts=guess.starts)
         return found.hypotheses[0].score
-
-    @property
-    def _borrows(self) -> bool:
-        """Whether the networks belong to another template than ours."""
-        return self.learned is not None and self.learned.prior is not self.prior
-
-    def _guess(self, learned: LearnedCategory, crop: Crop, maps: torch.Tensor) -> FirstGuess:
-        return first_guess(learned, crop, maps, sagittal=GUIDED_SAGITTAL, onto=self.prior if self._borrows else None)
 
     def _crop(self, photo: Photo, silhouette: Silhouette, size_px: int, box_px: tuple[float, float, float] | None = None) -> Crop:
         return make_crop(photo, silhouette, size_px=size_px, box_px=box_px).to(self.device)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from scipy.ndimage import gaussian_filter
+from torch.nn import functional
 
 from farm3d.core.errors import ModelError
 from farm3d.core.shapes import Float, Int, Tensor
@@ -15,7 +18,10 @@ from farm3d.geometry.tetrahedra import Grid, extract_surface
 from farm3d.geometry.unwrap import unwrap_half
 from farm3d.model.fields import ShapeField
 
-__all__ = ["Template", "extract_template", "field_box", "mirror_half"]
+__all__ = ["Template", "blurred_field", "extract_template", "field_box", "mirror_half"]
+
+_FACTORS = (1.0, 0.97, 1.03, 0.93, 1.07, 0.9, 1.15, 0.85, 1.25, 1.4, 1.6, 2.0)
+_OFF_PLANE = 1e-3  # canonical units: nearest to the mirror plane that a vertex off it may lie
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +47,14 @@ class Template:
 
 
 def extract_template(
-    field: ShapeField, *, target_faces: int = 8000, spacing: float = 0.02, size_px: int = 1024, padding_px: int = 4
+    field: Callable[[Tensor], Tensor],
+    *,
+    target_faces: int = 8000,
+    spacing: float = 0.02,
+    smooth_steps: int = 15,
+    onto_field: bool = True,
+    size_px: int = 1024,
+    padding_px: int = 4,
 ) -> Template:
     """Extract, simplify and unwrap the rest shape of a field.
 
@@ -51,6 +64,8 @@ def extract_template(
     Args:
         target_faces: of the whole mesh.
         spacing: of the fine grid, canonical units.
+        smooth_steps: of the fine mesh, before it is reduced.
+        onto_field: bring vertices back onto the field's surface after each step (not where a network gives no slope to follow).
         size_px, padding_px: texture size and free texels between charts the atlas is packed for.
 
     Raises:
@@ -62,17 +77,19 @@ def extract_template(
     with torch.no_grad():
         fine = extract_surface(field, Grid(box[0], top, tuple(cells), mirrored=True), coarsen=4)  # pyright: ignore[reportArgumentType]
     vertices, faces = keep_components(fine.vertices, fine.faces, min_faces=len(fine.faces) // 2)
-    vertices = taubin_smooth(vertices, faces, steps=15)
-    left = faces[(vertices[faces][..., 0] > -1e-6).all(1)]
-    used, half = torch.unique(left, return_inverse=True)
-    points = vertices[used]
-    points[points[:, 0].abs() < 1e-6, 0] = 0.0
-    points, half = decimate(points, half, target_faces=target_faces // 2)
+    side = vertices[:, 0]  # before smoothing, which may carry a rough surface across the plane
+    of_left = (side[faces] > -1e-6).all(1) & (side[faces] > 1e-6).any(1)
+    used, half = torch.unique(faces[of_left], return_inverse=True)
+    points, on_plane = taubin_smooth(vertices, faces, steps=smooth_steps)[used], side[used].abs() < 1e-6
+    points[:, 0] = torch.where(on_plane, 0.0, points[:, 0].clamp(min=_OFF_PLANE))
+    points, half = _decimated(points, half, target_faces // 2)
     plane = points[:, 0].abs() < 1e-6
 
     def project(where: Tensor) -> Tensor:
-        onto = _to_surface(field, where)
+        onto = _to_surface(field, where) if onto_field else where.clone()
         onto[plane, 0] = 0.0
+        if not onto_field:  # a rough surface's vertices may come to lie a little across the plane
+            onto[~plane, 0] = onto[~plane, 0].clamp(min=_OFF_PLANE)
         return onto
 
     for _ in range(6):
@@ -94,8 +111,37 @@ def extract_template(
     return Template(whole, whole_faces, torch.cat([uv, other_uv]), torch.cat([half_uv, (half_uv + len(uv)).flip(1)]), mirror)
 
 
+@torch.no_grad()
+def blurred_field(field: ShapeField, *, spacing: float = 0.05, sigma: float = 0.06) -> Callable[[Tensor], Tensor]:
+    """Return a field as a Gaussian blur sees it: without ripples and handles thinner than about twice ``sigma``.
+
+    What is learned from outlines at cells of 0.13 says nothing at that scale. Evaluated once on a grid, then interpolated.
+
+    Args:
+        field: of the left and right half alike.
+        spacing: of the grid; sigma: of the blur; canonical units.
+    """
+    low, high = (torch.tensor(corner) for corner in field_box(field, margin=0.3))
+    low[0] = -high[0]
+    counts = ((high - low) / spacing).ceil().long() + 1
+    axes = [low[k] + spacing * torch.arange(int(counts[k])) for k in range(3)]
+    points = torch.cartesian_prod(*axes)
+    values = torch.cat([field(part) for part in points.split(16384)]).clamp(-0.4, 0.4).reshape(tuple(counts.tolist()))
+    values = torch.from_numpy(gaussian_filter(values.numpy(), sigma / spacing, mode="nearest"))
+    last = torch.stack([axis[-1] for axis in axes])
+
+    def at(where: Tensor) -> Tensor:
+        # Mirrored exactly: the value at |x| counts on both sides. grid_sample wants the last axis first.
+        folded = torch.cat([where[..., :1].abs(), where[..., 1:]], -1)
+        place = ((folded - low) / (last - low) * 2 - 1).flip(-1).reshape(1, 1, 1, -1, 3)
+        sampled = functional.grid_sample(values[None, None], place, align_corners=True, padding_mode="border")
+        return sampled.reshape(where.shape[:-1])
+
+    return at
+
+
 def field_box(
-    field: ShapeField, *, half: float = 3.2, step: float = 0.1, margin: float = 0.15
+    field: Callable[[Tensor], Tensor], *, half: float = 3.2, step: float = 0.1, margin: float = 0.15
 ) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
     """Return low and high corners of a box around the left half (x >= 0) of where a field is positive.
 
@@ -126,7 +172,21 @@ def mirror_half(vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"]) -> tu
     return torch.cat([vertices, image]), torch.cat([faces, partner[faces].flip(1)]), torch.cat([partner, off])
 
 
-def _to_surface(field: ShapeField, points: Tensor) -> Tensor:
+def _decimated(points: Tensor, faces: Tensor, target: int) -> tuple[Tensor, Tensor]:
+    """Reduce a half, to a little more or less if need be: across a thin handle one number of faces pinches an edge where another does not.
+
+    Raises:
+        ModelError: none of them gives a manifold.
+    """
+    for factor in _FACTORS:
+        reduced, triangles = decimate(points, faces, target_faces=round(target * factor))
+        report = inspect_surface(triangles)
+        if report.manifold and report.oriented and report.components == 1:
+            return reduced, triangles
+    raise ModelError("the shape has handles too thin for its template", hint="train it with more steps, or another seed")
+
+
+def _to_surface(field: Callable[[Tensor], Tensor], points: Tensor) -> Tensor:
     """Two damped Newton steps along the field's gradient."""
     for _ in range(2):
         points = points.detach().requires_grad_()

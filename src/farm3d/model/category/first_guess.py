@@ -28,46 +28,39 @@ class FirstGuess(NamedTuple):
     Attributes:
         prior: the category with the individual's own rest shape.
         starts: camera and pose of each hypothesis (B = hypotheses).
-        colours: albedo at the template's vertices, linear RGB, ``[V, 3]``; None on another template than the learned one.
+        colours: albedo at the template's vertices, linear RGB, ``[V, 3]``.
         light: camera frame.
     """
 
     prior: CategoryPrior
     starts: Parameters
-    colours: Float[Tensor, "V 3"] | None
+    colours: Float[Tensor, "V 3"]
     light: Light
 
 
 @torch.no_grad()
-def first_guess(
-    learned: LearnedCategory, crop: Crop, maps: Float[Tensor, "1 C G G"], *, sagittal: float, onto: CategoryPrior | None = None
-) -> FirstGuess:
+def first_guess(learned: LearnedCategory, crop: Crop, maps: Float[Tensor, "1 C G G"], *, sagittal: float) -> FirstGuess:
     """Return ``(s, a, v, l) = f(I)`` for one crop (section 2).
 
     Args:
         learned: the category.
-        onto: another template of the same kind of animal, which takes over viewpoints and, bone by bone, poses; shape and coat are
-            those of the learned one's vertices and stay behind.
         crop: the picture, square.
         maps: the backbone's features of the animal on plain grey, as in training.
         sagittal: of the first round of fitting, whose joint limits the poses must keep to.
     """
-    model, prior = learned.model, learned.prior if onto is None else onto
+    model, prior = learned.model, learned.prior
     shrunk = torch.nn.functional.interpolate(torch.cat([crop.image, crop.mask[None]])[None], (_READ_PX, _READ_PX), mode="area")[0]
     reading = learned.read(maps, shrunk[None, :3], shrunk[None, 3])
     views, count = reading.viewpoints, model.config.hypotheses
     zeros, each = maps.new_zeros(count, dtype=torch.long), torch.arange(count, device=maps.device)
     camera = views.cameras(zeros, each, size_px=64)
     angles = model.individuals(learned.rest, reading, camera, zeros, deform=False, articulate=True).angles
-    own, colours = prior, None
-    if onto is None:
-        template = _on_template(prior)
-        colours = model.colours(template, reading.look)[0]
-        if model.config.parts.deformation:
-            shape = prior.template.vertices + model.displacements(template, reading.code)[0]
-            own = prior.replace(template=prior.template.replace(vertices=shape))
-    else:
-        angles = _by_name(angles, learned.rest.skeleton.names, onto.skeleton.names)
+    template = _on_template(prior)
+    colours = model.colours(template, reading.look)[0]
+    own = prior
+    if model.config.parts.deformation:
+        shape = prior.template.vertices + model.displacements(template, reading.code)[0]
+        own = prior.replace(template=prior.template.replace(vertices=shape))
     starts = Parameters.seen(
         own,
         views.azimuth[0],
@@ -80,12 +73,6 @@ def first_guess(
     light = model.lights(reading.look)
     light = light.replace(direction=light.direction[0], ambient=light.ambient[0], diffuse=light.diffuse[0])
     return FirstGuess(own, starts, colours, light)
-
-
-def _by_name(angles: Float[Tensor, "B K 3"], names: tuple[str, ...], wanted: tuple[str, ...]) -> Float[Tensor, "B L 3"]:
-    """Return the angles of bones in another skeleton's order; 0 for bones that only it has."""
-    none = torch.zeros_like(angles[:, 0])
-    return torch.stack([angles[:, names.index(name)] if name in names else none for name in wanted], 1)
 
 
 def _on_template(prior: CategoryPrior) -> RestShape:

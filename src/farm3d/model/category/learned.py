@@ -16,7 +16,7 @@ from farm3d.model.category.config import CategoryConfig
 from farm3d.model.category.model import CategoryModel
 from farm3d.model.category.networks import Reading
 from farm3d.model.category.rest_shape import RestShape, Scaffold, grid_of, rest_shape
-from farm3d.model.folder import load_model_folder, model_kind, model_path, save_model_folder, weights_folder
+from farm3d.model.folder import load_model_folder, model_kind, model_path, save_model_folder
 from farm3d.model.prior import CategoryPrior, PriorConfig
 from farm3d.structures import Skeleton
 
@@ -173,9 +173,7 @@ def _cell_of(grid: Grid, config: CategoryConfig) -> float:
 
 
 def load_category(folder: Path | str) -> tuple[CategoryPrior, LearnedCategory | None]:
-    """Load a category of either kind by folder, or by the name of a shipped one: its prior, and the networks that look first, if any.
-
-    A learned category has networks of its own; another may name one whose networks it borrows (``PriorConfig.reader``).
+    """Load a category of either kind by folder, or by the name of a shipped one: its prior, and its networks if it was learned.
 
     Raises:
         ModelError: damaged, incomplete, or no category.
@@ -184,5 +182,4 @@ def load_category(folder: Path | str) -> tuple[CategoryPrior, LearnedCategory | 
     if model_kind(path) == LearnedConfig.__name__:
         learned = LearnedCategory.from_pretrained(path)
         return learned.prior, learned
-    prior = CategoryPrior.from_pretrained(path)
-    return prior, LearnedCategory.from_pretrained(weights_folder(prior.config.reader)) if prior.config.reader else None
+    return CategoryPrior.from_pretrained(path), None

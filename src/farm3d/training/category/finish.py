@@ -26,7 +26,7 @@ from farm3d.training.category.schedule import Moment, Weights
 from farm3d.training.category.sheets import best_hypotheses
 from farm3d.training.category.step import compare
 from farm3d.training.fit_features import cell_places, fit_features, fit_field
-from farm3d.training.template import extract_template
+from farm3d.training.template import blurred_field, extract_template
 
 __all__ = ["FinishOptions", "finished_prior", "usual_height_m"]
 
@@ -61,6 +61,7 @@ class FinishOptions:
     Attributes:
         height_m: usual height of the animal, ground to highest point.
         faces: of the template.
+        spacing: of the fine grid that it is cut from, canonical units.
         pictures: largest number of training pictures that the features are read off.
         keep: share of them that is used, those whose outlines agree best: a wrong view teaches wrong places.
         channels: of the features.
@@ -69,6 +70,7 @@ class FinishOptions:
 
     height_m: float = 1.0
     faces: int = 8000
+    spacing: float = 0.04
     pictures: int = 1200
     keep: float = 0.6
     channels: int = 16
@@ -101,7 +103,7 @@ def finished_prior(
         ModelError: the learned shape gives no closed mesh.
     """
     shape = copy.deepcopy(model.shape).cpu()
-    template = extract_template(shape, target_faces=options.faces)
+    template = extract_template(blurred_field(shape), target_faces=options.faces, spacing=options.spacing, onto_field=False)
     skeleton = mirrored_joints(scaffold.skeleton.to("cpu"))
     places, seen = _seen_places(model, scaffold, pictures, at, weights, options)
     labels = torch.cat([torch.cdist(block, template.vertices).argmin(1) for block in places.split(4096)])
