@@ -321,3 +321,12 @@ def test_the_python_door_refuses_what_is_no_picture_and_no_mask(small: Path) -> 
     for told, mask in masks.items():
         with pytest.raises(Farm3DError, match=told):
             reconstructor(pixels[..., :3], mask=mask)  # pyright: ignore[reportArgumentType]
+
+
+def test_the_picture_may_decide_what_it_shows(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["reconstruct", str(small), "--category", "auto", "--out", str(tmp_path), *QUICK]) == 0
+    facts = json.loads((tmp_path / f"{small.stem}.json").read_text())
+    assert facts["categories"].keys() == {"cow", "horse", "sheep"} and max(facts["categories"], key=facts["categories"].get) == "horse"
+    assert "horse, outline agreement" in capsys.readouterr().out
+    assert main(["reconstruct", str(small), "--category", "auto", "--texture-from", str(small), "--out", str(tmp_path), *QUICK]) == 2
+    assert "--texture-from: coats fit animals of one category" in capsys.readouterr().err

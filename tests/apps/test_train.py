@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from tests.testing.toy_category import toy_pictures
 
 from farm3d.apps.cli import main
 from farm3d.model.category.learned import LearnedCategory
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "horse.png"
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +53,17 @@ def test_a_model_and_its_traces_are_written(trained: Path, data: Path) -> None:
     assert "farm3d train --data DATA" in card and "8 steps" in card and str(data.parent) not in card
     assert (trained / "state" / "sheets" / "step-00000008.png").is_file()
     assert sum(path.stat().st_size for path in (trained / "model").iterdir()) < 25e6
+
+
+@pytest.mark.parametrize("more", [["--no-refine"], ["--refine-steps", "1"]])
+def test_the_model_reconstructs_in_one_pass_and_refined(trained: Path, more: list[str], tmp_path: Path) -> None:
+    words = ["--category", str(trained / "model"), "--out", str(tmp_path), "--texture-px", "128", "--threads", "1"]
+    assert main(["reconstruct", str(EXAMPLE), *words, *more]) == 0
+    facts = json.loads((tmp_path / "horse.json").read_text())
+    assert len(facts["hypotheses"]) == 4 and 0 < facts["view_confidence"] <= 1
+    assert sum(hypothesis["confidence"] for hypothesis in facts["hypotheses"]) == pytest.approx(1, abs=1e-3)
+    assert facts["runner_up"] is None or facts["runner_up"]["confidence"] > 0.2
+    assert (tmp_path / "horse.glb").read_bytes()[:4] == b"glTF"
 
 
 def test_interrupted_and_gone_on_gives_the_same_bytes(trained: Path, data: Path, tmp_path: Path) -> None:
