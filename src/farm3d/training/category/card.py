@@ -12,6 +12,8 @@ def model_card(trainer: CategoryTrainer, *, prior: str | None, preset: str) -> s
     run, config = trainer.settings, trainer.model.config
     count = sum(parameter.numel() for parameter in trainer.model.parameters())
     judge = "none" if prior is None or trainer.critic is None else trainer.critic.prior.name
+    critic = "" if judge == "none" else " --prior MODEL"
+    command = f"farm3d train --data DATA --out OUT --state STATE --preset {preset} --steps {run.schedule.steps} --seed {run.seed}{critic}"
     return f"""# {config.category}: a learned category
 
 Shape, appearance, viewpoint and light of a {config.category} from one picture, learned from pictures alone: no 3D shapes, no template,
@@ -21,7 +23,7 @@ no photographs unless the pictures below are such.
 |---|---|
 | pictures | {len(trainer.pictures)}, digest {trainer.pictures.digest[:16]} |
 | judge of virtual views | {judge} |
-| command | `farm3d train --data DATA --out OUT --state STATE --preset {preset} --steps {run.schedule.steps} --seed {run.seed}` |
+| command | `{command}` |
 | training | {trainer.step} steps, {trainer.hours:.2f} hours |
 | weights | {count / 1e6:.2f} million |
 
