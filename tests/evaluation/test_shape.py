@@ -24,7 +24,7 @@ def floor() -> ShapeScore:
 
 
 def test_the_published_numbers_are_the_defaults() -> None:
-    assert dataclasses.astuple(AnimodelSettings()) == (8000, 200, 0.0, 60000, 100, True)
+    assert dataclasses.astuple(AnimodelSettings()) == (8000, 200, 0.0, 60000, 100, True, True)
 
 
 def test_a_mesh_against_itself_is_at_the_floor(floor: ShapeScore) -> None:
