@@ -32,25 +32,25 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from farm3d.barn.captions import VIEWS
+from farm3d.core.files import write_whole
+from farm3d.core.random import numpy_generator
+from farm3d.diffusion.distill import DistillOptions
+from farm3d.diffusion.prior import load_prior
+from farm3d.model.category.model import CategoryModel
+from farm3d.model.category.networks import PictureReader
+from farm3d.model.fields import FeatureField
+from farm3d.render import _fast
+from farm3d.training.category import step, trainer, virtual_views
+from farm3d.training.category.pictures import PictureSet
+from farm3d.training.category.presets import embedded
+from farm3d.training.category.trainer import CategoryTrainer, Run
+from farm3d.training.category.virtual_views import Critic, CriticOptions
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
 from tests.testing.toy_category import toy_pictures  # noqa: E402
-
-from farm3d.barn.captions import VIEWS  # noqa: E402
-from farm3d.core.files import write_whole  # noqa: E402
-from farm3d.core.random import numpy_generator  # noqa: E402
-from farm3d.diffusion.distill import DistillOptions  # noqa: E402
-from farm3d.diffusion.prior import load_prior  # noqa: E402
-from farm3d.model.category.model import CategoryModel  # noqa: E402
-from farm3d.model.category.networks import PictureReader  # noqa: E402
-from farm3d.model.fields import FeatureField  # noqa: E402
-from farm3d.render import _fast  # noqa: E402
-from farm3d.training.category import step, trainer, virtual_views  # noqa: E402
-from farm3d.training.category.pictures import PictureSet  # noqa: E402
-from farm3d.training.category.presets import embedded  # noqa: E402
-from farm3d.training.category.trainer import CategoryTrainer, Run  # noqa: E402
-from farm3d.training.category.virtual_views import Critic, CriticOptions  # noqa: E402
 
 PRIOR = REPOSITORY / "src" / "farm3d" / "weights" / "embedded_prior"
 _LOSSES = ("mask_loss", "missing_loss", "feature_loss", "colour_loss", "score_loss", "inside_distances", "articulation_loss")
@@ -126,7 +126,7 @@ def cases() -> dict[str, tuple[Run, float]]:
     early, late = run.schedule.at(run.schedule.steps // 5), run.schedule.at(run.schedule.steps * 9 // 10)
     return {
         f"early: {early.size_px} px, batch {early.batch}, all hypotheses": (run, 0.2),
-        f"late: {late.size_px} px, batch {late.batch}, every 2nd step judged": (run, 0.9),
+        f"late: {late.size_px} px, batch {late.batch}, one step in {run.schedule.virtual_every} judged": (run, 0.9),
         "128 px, batch 4, every step judged": (dataclasses.replace(run, schedule=large), 0.9),
     }
 

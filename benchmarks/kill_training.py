@@ -31,17 +31,17 @@ from typing import Any
 import numpy as np
 import torch
 
+from farm3d.core import sealed
+from farm3d.core.random import numpy_generator
+from farm3d.training import checkpoint
+from farm3d.training.category.pictures import PictureSet
+from farm3d.training.category.presets import tiny
+from farm3d.training.category.trainer import CategoryTrainer, Progress
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
 from tests.testing.toy_category import toy_pictures  # noqa: E402
-
-from farm3d.core import sealed  # noqa: E402
-from farm3d.core.random import numpy_generator  # noqa: E402
-from farm3d.training import checkpoint  # noqa: E402
-from farm3d.training.category.pictures import PictureSet  # noqa: E402
-from farm3d.training.category.presets import tiny  # noqa: E402
-from farm3d.training.category.trainer import CategoryTrainer, Progress  # noqa: E402
 
 _CONTROL = "control, which must fail: saving in place"
 _ROWS = {

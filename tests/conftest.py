@@ -34,6 +34,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """Undo what an earlier test's command line chose: results depend on it in the last digits, and checkpoints say so."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
 def only_loopback(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Refuse connections that leave this machine, except in tests marked ``network``."""
     if request.node.get_closest_marker("network"):

@@ -323,6 +323,12 @@ def test_the_python_door_refuses_what_is_no_picture_and_no_mask(small: Path) -> 
             reconstructor(pixels[..., :3], mask=mask)  # pyright: ignore[reportArgumentType]
 
 
+def test_one_pass_needs_networks(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["reconstruct", str(small), "--no-refine", "--out", str(tmp_path / "out")]) == 2
+    assert "horse has no networks" in (told := capsys.readouterr().err) and "horse-learned" in told
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_picture_may_decide_what_it_shows(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["reconstruct", str(small), "--category", "auto", "--out", str(tmp_path), *QUICK]) == 0
     facts = json.loads((tmp_path / f"{small.stem}.json").read_text())

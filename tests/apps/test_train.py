@@ -9,10 +9,8 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
-from tests.testing.toy_category import toy_pictures
+from tests.testing.train_words import words_for
 
 from farm3d.apps.cli import main
 from farm3d.model.category.learned import LearnedCategory
@@ -21,36 +19,17 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "horse.png"
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twenty-four pictures with transparency, as a user would have them."""
-    folder = tmp_path_factory.mktemp("photographs")
-    pictures = toy_pictures()
-    for name, rgb, mask in zip(pictures.names, pictures.rgb, pictures.mask, strict=True):
-        planes = np.concatenate([rgb, mask[None]]).transpose(1, 2, 0)
-        Image.fromarray(np.ascontiguousarray(planes)).resize((128, 128)).save(folder / f"{name}.png")
-    out = tmp_path_factory.mktemp("data")
-    sizes = ["--dims", "16", "--size-px", "64", "--workers", "1"]
-    assert main(["prepare-data", str(folder), "--out", str(out), "--category", "toy", *sizes]) == 0
-    return out
-
-
-def words_for(data: Path, folder: Path, steps: int = 8) -> list[str]:
-    places = ["--data", str(data), "--out", str(folder / "model"), "--state", str(folder / "state")]
-    return ["train", *places, "--preset", "tiny", "--steps", str(steps), "--threads", "1", "--look-every", "1000"]
-
-
-@pytest.fixture(scope="module")
-def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(category_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
-    assert main(words_for(data, folder)) == 0
+    assert main(words_for(category_data, folder)) == 0
     return folder
 
 
-def test_a_model_and_its_traces_are_written(trained: Path, data: Path) -> None:
+def test_a_model_and_its_traces_are_written(trained: Path, category_data: Path) -> None:
     learned = LearnedCategory.from_pretrained(trained / "model")
     assert learned.model.config.category == "toy" and learned.encoder == "efficientnet_lite0"
     card = (trained / "model" / "README.md").read_text()
-    assert "farm3d train --data DATA" in card and "8 steps" in card and str(data.parent) not in card
+    assert "farm3d train --data DATA" in card and "8 steps" in card and str(category_data.parent) not in card
     assert (trained / "state" / "sheets" / "step-00000008.png").is_file()
     assert sum(path.stat().st_size for path in (trained / "model").iterdir()) < 25e6
 
@@ -66,8 +45,8 @@ def test_the_model_reconstructs_in_one_pass_and_refined(trained: Path, more: lis
     assert (tmp_path / "horse.glb").read_bytes()[:4] == b"glTF"
 
 
-def test_interrupted_and_gone_on_gives_the_same_bytes(trained: Path, data: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "farm3d", *words_for(data, tmp_path), "--checkpoint-minutes", "0"]
+def test_interrupted_and_gone_on_gives_the_same_bytes(trained: Path, category_data: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "farm3d", *words_for(category_data, tmp_path), "--checkpoint-minutes", "0"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None and not list(tmp_path.glob("state/checkpoints/step-*")):
@@ -77,13 +56,13 @@ def test_interrupted_and_gone_on_gives_the_same_bytes(trained: Path, data: Path,
     if process.returncode:  # it may have been quicker than the signal
         assert process.returncode == 143 and "the same command goes on from there" in told, told
         assert not (tmp_path / "model").exists()
-    assert main(words_for(data, tmp_path)) == 0
+    assert main(words_for(category_data, tmp_path)) == 0
     one, other = (folder / "model" / "model.safetensors" for folder in (trained, tmp_path))
     assert one.read_bytes() == other.read_bytes()
 
 
-def test_the_schedule_is_shown(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([*words_for(data, tmp_path), "--show-schedule"]) == 0
+def test_the_schedule_is_shown(category_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*words_for(category_data, tmp_path), "--show-schedule"]) == 0
     told = capsys.readouterr().out
     assert "missing          100" in told and "articulation_from" in told and not (tmp_path / "state").exists()
 
@@ -101,12 +80,14 @@ def test_the_schedule_is_shown(data: Path, tmp_path: Path, capsys: pytest.Captur
         (["--device", "cuda:99"], "--device cuda:99: torch finds no such GPU"),
     ],
 )
-def test_what_cannot_be_is_one_line(data: Path, changes: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([*words_for(data, tmp_path), *changes]) == 2
+def test_what_cannot_be_is_one_line(
+    category_data: Path, changes: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*words_for(category_data, tmp_path), *changes]) == 2
     told = capsys.readouterr().err.strip().splitlines()[-1]
     assert words in told and not (tmp_path / "model").exists()
 
 
-def test_another_run_in_the_state_folder_is_refused(trained: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([*words_for(data, trained), "--seed", "3"]) == 2
+def test_another_run_in_the_state_folder_is_refused(trained: Path, category_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*words_for(category_data, trained), "--seed", "3"]) == 2
     assert "another seed: 0, asked for is 3" in capsys.readouterr().err

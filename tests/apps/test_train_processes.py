@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
-from tests.apps.test_train import data, words_for  # noqa: F401  (data is a fixture)
+from tests.testing.train_words import words_for
 
 from farm3d.apps.cli import main
 
@@ -22,10 +22,10 @@ def free_port() -> str:
 
 
 @pytest.mark.slow
-def test_two_processes_stop_together_and_make_the_model_of_one(data: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_two_processes_stop_together_and_make_the_model_of_one(category_data: Path, tmp_path: Path) -> None:
     pytest.importorskip("accelerate", reason="accelerate is not installed: pip install 'farm3d[distributed]'")
     steps = 8
-    words = ["-m", "farm3d", *words_for(data, tmp_path / "two", steps), "--checkpoint-minutes", "0"]
+    words = ["-m", "farm3d", *words_for(category_data, tmp_path / "two", steps), "--checkpoint-minutes", "0"]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", free_port()]
     process = subprocess.Popen([*torchrun, *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
@@ -44,7 +44,7 @@ def test_two_processes_stop_together_and_make_the_model_of_one(data: Path, tmp_p
     assert [path.name for path in (tmp_path / "two" / "state" / "sheets").iterdir()] == [f"step-{steps:08d}.png"]
     assert (tmp_path / "two" / "model" / "model.safetensors").is_file()
 
-    assert main(words_for(data, tmp_path / "one", steps)) == 0
+    assert main(words_for(category_data, tmp_path / "one", steps)) == 0
     one, two = (load_file(next(tmp_path.glob(f"{name}/state/checkpoints/step-{steps:08d}/tensors.safetensors"))) for name in ("one", "two"))
     worst = max(float((value - two[name]).abs().max()) for name, value in one.items() if name.startswith("model/"))
     print(f"weights after {steps} steps: off by {worst:.2g}")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import struct
 from pathlib import Path
 
 import pytest
 import torch
 from tests.testing.animals import quadruped
+from tests.testing.glb import rewritten
 
 from farm3d.core.errors import InputError
 from farm3d.export.glb import glb_bytes, glb_transform, write_glb
@@ -32,14 +31,7 @@ def path(animal: Animal, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def changed(path: Path, out: Path, change) -> Path:
     """Copy a GLB with its JSON changed."""
-    data = path.read_bytes()
-    length = struct.unpack_from("<I", data, 12)[0]
-    gltf = json.loads(data[20 : 20 + length])
-    change(gltf)
-    text = json.dumps(gltf).encode()
-    text += b" " * (-len(text) % 4)
-    rest = data[20 + length :]
-    out.write_bytes(struct.pack("<IIIII", 0x46546C67, 2, 20 + len(text) + len(rest), len(text), 0x4E4F534A) + text + rest)
+    out.write_bytes(rewritten(path.read_bytes(), change))
     return out
 
 

@@ -1,6 +1,5 @@
 """What we wrote is read back and poses alike; anything else is one clear error."""
 
-import json
 import struct
 import warnings
 from pathlib import Path
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from tests.testing.animals import quadruped
+from tests.testing.glb import rewritten
 
 from farm3d.core.errors import InputError
 from farm3d.export.glb import glb_bytes, glb_transform, split_at_seams, write_glb
@@ -107,16 +107,6 @@ def test_flipped_bytes_never_crash_it(small: bytes, tmp_path: Path) -> None:
         _refuses(tmp_path / "flipped.glb", bytes(data))
 
 
-def _rewritten(data: bytes, change) -> bytes:
-    length = struct.unpack_from("<I", data, 12)[0]
-    gltf = json.loads(data[20 : 20 + length])
-    change(gltf)
-    text = json.dumps(gltf).encode()
-    text += b" " * (-len(text) % 4)
-    rest = data[20 + length :]
-    return struct.pack("<IIIII", 0x46546C67, 2, 20 + len(text) + len(rest), len(text), 0x4E4F534A) + text + rest
-
-
 CHANGES = {
     "not ours": lambda g: g["asset"].pop("extras"),
     "no skin": lambda g: g.pop("skins"),
@@ -155,7 +145,7 @@ CHANGES = {
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_unsound_documents_are_refused(small: bytes, tmp_path: Path, name: str) -> None:
-    assert _refuses(tmp_path / "changed.glb", _rewritten(small, CHANGES[name]))
+    assert _refuses(tmp_path / "changed.glb", rewritten(small, CHANGES[name]))
 
 
 def test_deep_or_foreign_json_is_refused(tmp_path: Path) -> None:

@@ -31,6 +31,20 @@ def test_the_answer_is_of_that_category(every: AnyCategory, monkeypatch: pytest.
     assert found.animal.category == "horse" == found.categories[0].category
 
 
+def test_two_of_a_kind_are_refused() -> None:
+    with pytest.raises(InputError, match="two categories for horse"):
+        AnyCategory.from_pretrained(["horse", "horse-learned"])
+
+
+def test_learned_categories_tell_kinds_apart_by_what_they_draw() -> None:
+    learned = AnyCategory.from_pretrained(["cow-learned", "horse-learned"])
+    photo, silhouette = read_picture(EXAMPLE, None, None)
+    first = learned.reconstructors["horse"]
+    crop = first.crop(photo, silhouette)
+    assert first.first_score(crop, first.maps(crop)) < learned.reconstructors["cow"].first_score(crop, first.maps(crop))
+    assert learned.recognise(crop)[0].category == "horse"
+
+
 def test_nothing_to_choose_from_is_told() -> None:
     with pytest.raises(InputError, match="no category"):
         AnyCategory({})

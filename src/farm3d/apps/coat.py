@@ -27,15 +27,29 @@ class CoatOptions(Protocol):
     """What the options of a verb say of a coat, and how a photograph of one is reconstructed."""
 
     @property
-    def texture_from(self) -> Path | None: ...  # noqa: D102
+    def texture_from(self) -> Path | None:
+        """Picture or GLB of the other animal."""
+        ...
+
     @property
-    def texture_mask(self) -> Path | None: ...  # noqa: D102
+    def texture_mask(self) -> Path | None:
+        """Silhouette of a picture."""
+        ...
+
     @property
-    def refine_steps(self) -> int | None: ...  # noqa: D102
+    def refine_steps(self) -> int | None:
+        """Steps of the last stage of a fit."""
+        ...
+
     @property
-    def texture_px(self) -> int: ...  # noqa: D102
+    def texture_px(self) -> int:
+        """Side of the texture."""
+        ...
+
     @property
-    def seed(self) -> int: ...  # noqa: D102
+    def seed(self) -> int:
+        """Of the start views."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)

@@ -37,17 +37,34 @@ class ProductOptions(Protocol):
     """What the options of a verb say of its files: where they go, which there are, and whether they may replace what stands there."""
 
     @property
-    def out(self) -> Path: ...  # noqa: D102
+    def out(self) -> Path:
+        """Folder of the files."""
+        ...
+
     @property
-    def turntable(self) -> bool: ...  # noqa: D102
+    def turntable(self) -> bool:
+        """Whether a film is written."""
+        ...
+
     @property
-    def texture_px(self) -> int: ...  # noqa: D102
+    def texture_px(self) -> int:
+        """Side of the texture."""
+        ...
+
     @property
-    def with_light(self) -> bool: ...  # noqa: D102
+    def with_light(self) -> bool:
+        """Whether the GLB holds the light."""
+        ...
+
     @property
-    def seed(self) -> int: ...  # noqa: D102
+    def seed(self) -> int:
+        """Of the start views."""
+        ...
+
     @property
-    def overwrite(self) -> bool: ...  # noqa: D102
+    def overwrite(self) -> bool:
+        """Whether files that exist are replaced."""
+        ...
 
 
 def product(photo: Path, suffix: str, options: ProductOptions) -> Path:

@@ -65,6 +65,7 @@ def _every(photos: list[Path], waiting: list[Path], masks: dict[Path, Path | Non
     import torch
 
     from farm3d.apps.coat import find_coat
+    from farm3d.apps.models import shipped_categories
     from farm3d.apps.products import REPORT, finished
     from farm3d.data.photo import shown_path
     from farm3d.data.segment import OnnxSegmenter
@@ -72,6 +73,10 @@ def _every(photos: list[Path], waiting: list[Path], masks: dict[Path, Path | Non
 
     torch.set_num_threads(options.threads or os.cpu_count() or 1)
     reconstructor = open_category(options.category)
+    if not options.refine and isinstance(reconstructor, Reconstructor) and reconstructor.learned is None:
+        learned = f"{options.category}-learned"
+        hint = f"--category {learned} has some" if learned in shipped_categories() else "leave it out, or take a category of `farm3d train`"
+        raise InputError(f"--no-refine: {options.category} has no networks that could answer in one pass", hint=hint)
     segmenter = OnnxSegmenter(options.segmenter, threads=options.threads)
     coat = None
     if options.texture_from is not None and isinstance(reconstructor, Reconstructor):

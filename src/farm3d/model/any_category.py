@@ -13,6 +13,7 @@ import torch
 from farm3d.core.errors import InputError
 from farm3d.data.preprocess import Silhouette
 from farm3d.model.encoder import Encoder
+from farm3d.model.fitting import SCORE_SOFTNESS
 from farm3d.model.reconstructor import CategoryGuess, Reconstruction, Reconstructor, read_picture
 
 if TYPE_CHECKING:
@@ -39,7 +40,6 @@ CLASSES: Mapping[str, tuple[int, ...]] = {
 }
 """ImageNet classes by species: sorrel; zebra; ox, water buffalo, bison; ram, bighorn; hartebeest, impala, gazelle; llama; dogs; ..."""
 
-_SOFTNESS = 0.05  # of fit scores, where they are made probabilities
 _FLOOR = 0.02  # probability of a class below which it says nothing: the backbone was hardly shown a cow from behind
 
 
@@ -61,12 +61,16 @@ class AnyCategory:
 
         Raises:
             ModelError: one is damaged, incomplete or of another kind.
+            InputError: they have different backbones, or two are of the same kind of animal.
         """
         loaded = [Reconstructor.from_pretrained(name, device=device) for name in names]
         backbones = {one.prior.config.encoder for one in loaded}
         if len(backbones) > 1:
             raise InputError(f"categories with different backbones: {', '.join(sorted(backbones))}", hint="name one with --category")
-        return cls({one.prior.config.category: one for one in loaded})
+        kinds = [one.prior.config.category for one in loaded]
+        if twice := {kind for kind in kinds if kinds.count(kind) > 1}:
+            raise InputError(f"two categories for {', '.join(sorted(twice))}", hint="leave one of them out")
+        return cls(dict(zip(kinds, loaded, strict=True)))
 
     @property
     def encoder(self) -> Encoder:
@@ -101,11 +105,12 @@ class AnyCategory:
         plain = crop.image * crop.mask + 0.5 * (1 - crop.mask)
         views = torch.stack([crop.image, plain])
         seen = self.encoder.classify(torch.cat([views, views.flip(-1)])).mean(0)
+        maps = next(iter(self.reconstructors.values())).maps(crop)
         logs = []
         for name, reconstructor in self.reconstructors.items():
             classes = CLASSES.get(name)
             logs.append(math.log(max(seen[list(classes)].sum().item() if classes else 0.0, _FLOOR)))
             if reconstructor.learned is not None:
-                logs[-1] -= reconstructor.first_score(crop) / _SOFTNESS
+                logs[-1] -= reconstructor.first_score(crop, maps) / SCORE_SOFTNESS
         shares = torch.tensor(logs).softmax(0).tolist()
         return tuple(sorted(map(CategoryGuess, self.reconstructors, shares), key=lambda guess: -guess.probability))

@@ -25,7 +25,7 @@ from farm3d.model.prior import CategoryPrior
 from farm3d.render.renderer import render_attributes
 from farm3d.structures import Crop
 
-__all__ = ["Fit", "FitOptions", "Hypothesis", "Progress", "fit"]
+__all__ = ["GUIDED_SAGITTAL", "SCORE_SOFTNESS", "Fit", "FitOptions", "Hypothesis", "Progress", "fit"]
 
 
 class Progress(NamedTuple):
@@ -91,36 +91,36 @@ class Fit(NamedTuple):
     hypotheses: tuple[Hypothesis, ...]
 
 
+_VIEWS = Weights(feature=0.35, pose=0.002, proportion=0.006, modes=0.01)
+_POSES = Weights(feature=0.35)
+_SHAPE = Weights(feature=0.25, colour=0.5)
+
+
 def stages(options: FitOptions) -> tuple[Stage, ...]:
     """Return the table of rounds."""
-    look = Weights(feature=0.35, pose=0.002, proportion=0.006, modes=0.01)
-    chosen = Weights(feature=0.35)
-    final = Weights(feature=0.25, colour=0.5)
     return (
-        Stage("views", 64, 45, 0.035, 3, 0.3, look),
-        Stage("poses", 64, 50, 0.03, 1, 0.5, chosen),
-        Stage("shape", 128, options.refine_steps, 0.02, 1, 0.5, final),
+        Stage("views", 64, 45, 0.035, 3, 0.3, _VIEWS),
+        Stage("poses", 64, 50, 0.03, 1, 0.5, _POSES),
+        Stage("shape", 128, options.refine_steps, 0.02, 1, 0.5, _SHAPE),
     )
 
 
 def guided_stages(options: FitOptions) -> tuple[Stage, ...]:
     """Return the rounds where a network has said where to start: fewer views, fewer steps; one comparison if nothing is refined."""
-    look = Weights(feature=0.35, pose=0.002, proportion=0.006, modes=0.01)
-    chosen = Weights(feature=0.35)
-    final = Weights(feature=0.25, colour=0.5)
     if not options.refine:
-        return (Stage("views", 64, 0, 0.0, 1, GUIDED_SAGITTAL, look),)
+        return (Stage("views", 64, 0, 0.0, 1, GUIDED_SAGITTAL, _VIEWS),)
     return (
-        Stage("views", 64, 30, 0.03, 2, GUIDED_SAGITTAL, look),
-        Stage("poses", 64, 40, 0.03, 1, GUIDED_SAGITTAL, chosen),
-        Stage("shape", 128, options.refine_steps, 0.02, 1, GUIDED_SAGITTAL, final),
+        Stage("views", 64, 30, 0.03, 2, GUIDED_SAGITTAL, _VIEWS),
+        Stage("poses", 64, 40, 0.03, 1, GUIDED_SAGITTAL, _POSES),
+        Stage("shape", 128, options.refine_steps, 0.02, 1, GUIDED_SAGITTAL, _SHAPE),
     )
 
 
 GUIDED_SAGITTAL = 0.5
 """Share of the limits of side bend and twist in the rounds of :func:`guided_stages`."""
 
-_SOFTNESS = 0.05  # of scores, where they are made probabilities
+SCORE_SOFTNESS = 0.05
+"""Temperature of scores where they are made probabilities. Not calibrated: docs/benchmark.md has what came of it."""
 
 
 # Start poses that the second round tries from each surviving view: flexion (x) in radians by bone prefix. A leg that has settled on
@@ -228,7 +228,7 @@ def _table(origin: Tensor, parameters: Parameters, terms: Terms, order: Tensor) 
     def degrees(angle: Tensor) -> float:
         return (math.degrees(angle.item()) + 180) % 360 - 180
 
-    confidence = torch.softmax(-terms.fit.detach() / _SOFTNESS, 0)
+    confidence = torch.softmax(-terms.fit.detach() / SCORE_SOFTNESS, 0)
     return [
         Hypothesis(
             round(degrees(origin[i]), 1),

@@ -149,7 +149,7 @@ class Reconstructor:
         clock("mask")
         crop = self.crop(photo, silhouette)
         crop = self._checked(photo, crop, silhouette)
-        maps = self._maps(crop)
+        maps = self.maps(crop)
         features = self.prior.project(maps)[0]
         clock("features")
         options = FitOptions(seed=seed, refine=refine)
@@ -182,10 +182,9 @@ class Reconstructor:
         """Return the part of a photograph that is compared, on this device."""
         return self._crop(photo, silhouette, _FIT_PX)
 
-    def first_score(self, crop: Crop) -> float:
-        """Return how well one pass of the networks explains a crop: the best hypothesis' score, lower is better."""
+    def first_score(self, crop: Crop, maps: torch.Tensor) -> float:
+        """Return how well one pass of the networks explains a crop with these :meth:`maps`: the best score, lower is better."""
         assert self.learned is not None
-        maps = self._maps(crop)
         features = self.prior.project(maps)[0]
         with _one_thread():
             guess = first_guess(self.learned, crop, maps, sagittal=GUIDED_SAGITTAL)
@@ -206,7 +205,7 @@ class Reconstructor:
             raise NoAnimalError(f"{shown_path(photo.path or photo.name)}: this does not look like an animal", hint=hint)
         return crop.replace(warnings=(*crop.warnings, "what the mask marks does not look like a four-legged animal"))
 
-    def _maps(self, crop: Crop) -> torch.Tensor:
+    def maps(self, crop: Crop) -> torch.Tensor:
         """Backbone features of the animal on a plain background; the mean of the picture and its mirror image.
 
         An unlike background costs accuracy (recipes, part C), and the network is not quite mirror symmetric.

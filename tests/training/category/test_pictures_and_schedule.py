@@ -46,8 +46,9 @@ def test_the_schedule_switches_on_time() -> None:
     schedule = Schedule(10_000)
     first, early, middle, late, last = (schedule.at(step) for step in (0, 700, 5000, 8500, 9999))
     assert math.isinf(first.softness) and first.every_hypothesis and not first.articulate and first.rate < 0.05
+    assert not schedule.at(599).articulate and schedule.at(600).articulate and 0 < early.words < first.words == 1
     assert early.articulate and not early.centred and early.softness < 1 and early.batch == 4
-    assert middle.centred and middle.colour and middle.virtual and not middle.deform and not middle.every_hypothesis
+    assert middle.words == 0 and middle.centred and middle.colour and middle.virtual and not middle.deform and not middle.every_hypothesis
     assert schedule.at(5001).virtual is False and middle.softness == pytest.approx(schedule.softness[1])
     assert late.deform and late.size_px > first.size_px and late.cell < first.cell and late.rate < 1
     assert last.rate == pytest.approx(schedule.decay_to, rel=0.01)

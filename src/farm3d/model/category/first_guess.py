@@ -15,7 +15,7 @@ from farm3d.model.category.learned import LearnedCategory
 from farm3d.model.category.rest_shape import RestShape
 from farm3d.model.parameters import Parameters
 from farm3d.model.prior import CategoryPrior
-from farm3d.structures import Crop, Light
+from farm3d.structures import Crop
 
 __all__ = ["FirstGuess", "first_guess"]
 
@@ -29,18 +29,16 @@ class FirstGuess(NamedTuple):
         prior: the category with the individual's own rest shape.
         starts: camera and pose of each hypothesis (B = hypotheses).
         colours: albedo at the template's vertices, linear RGB, ``[V, 3]``.
-        light: camera frame.
     """
 
     prior: CategoryPrior
     starts: Parameters
     colours: Float[Tensor, "V 3"]
-    light: Light
 
 
 @torch.no_grad()
 def first_guess(learned: LearnedCategory, crop: Crop, maps: Float[Tensor, "1 C G G"], *, sagittal: float) -> FirstGuess:
-    """Return ``(s, a, v, l) = f(I)`` for one crop (section 2).
+    """Return ``(s, a, v) = f(I)`` for one crop (section 2). The light is solved from the picture later, as for any fit.
 
     Args:
         learned: the category.
@@ -70,9 +68,7 @@ def first_guess(learned: LearnedCategory, crop: Crop, maps: Float[Tensor, "1 C G
         angles,
         sagittal=sagittal,
     )
-    light = model.lights(reading.look)
-    light = light.replace(direction=light.direction[0], ambient=light.ambient[0], diffuse=light.diffuse[0])
-    return FirstGuess(own, starts, colours, light)
+    return FirstGuess(own, starts, colours)
 
 
 def _on_template(prior: CategoryPrior) -> RestShape:

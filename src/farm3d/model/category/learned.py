@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from farm3d.core.errors import ModelError
 from farm3d.core.shapes import Float, Tensor
-from farm3d.geometry.tetrahedra import Crossings, Grid
+from farm3d.geometry.tetrahedra import Crossings
 from farm3d.model.category.config import CategoryConfig
 from farm3d.model.category.model import CategoryModel
 from farm3d.model.category.networks import Reading
@@ -129,9 +129,8 @@ class LearnedCategory:
             grid = grid_of(config.model, cell=config.cell)
             ends, faces, mirror = (tensors[f"scaffold.{name}"].long() for name in ("ends", "faces", "mirror"))
             joints = (tensors[f"scaffold.{name}"] for name in ("starts", "tips", "centre"))
-            scaffold = Scaffold(
-                Crossings(grid, (0.0, 0.0, 0.0), ends, faces, mirror), Skeleton(config.bone_names, config.bone_parents, *joints)
-            )
+            crossings = Crossings(grid, (0.0, 0.0, 0.0), ends, faces, mirror)
+            scaffold = Scaffold(crossings, Skeleton(config.bone_names, config.bone_parents, *joints), config.cell)
             mean, matrix, scale = (tensors[f"basis.{name}"] for name in ("mean", "matrix", "scale"))
             basis = FeatureBasis(mean, matrix, scale, config.normalize)
         except KeyError as error:
@@ -157,19 +156,11 @@ class LearnedCategory:
         tensors |= {"basis.mean": self.basis.mean, "basis.matrix": self.basis.matrix, "basis.scale": self.basis.scale}
         # The shape field is the model's own, and needs no second copy.
         tensors |= {f"prior.{name}": value.clone() for name, value in self.prior.to_tensors().items() if not name.startswith("sdf.")}
-        cell = _cell_of(crossings.grid, self.model.config)
         bones = skeleton.names, skeleton.parents
-        config = LearnedConfig(self.model.config, cell, *bones, self.encoder, self.encoder_digest, self.basis.normalize, self.prior.config)
+        config = LearnedConfig(
+            self.model.config, self.scaffold.cell, *bones, self.encoder, self.encoder_digest, self.basis.normalize, self.prior.config
+        )
         save_model_folder(folder, config, tensors=tensors, card=card)
-
-
-def _cell_of(grid: Grid, config: CategoryConfig) -> float:
-    """Return a cell size from which :func:`grid_of` makes this grid again; its own steps are near it, but rounded."""
-    low, high = min(grid.step), max(grid.step)
-    for cell in (high, low, *(low + (high - low) * share / 64 for share in range(1, 64))):
-        if grid_of(config, cell=cell).cells == grid.cells:
-            return cell
-    raise ModelError(f"no cell size gives the grid {grid.cells} again")
 
 
 def load_category(folder: Path | str) -> tuple[CategoryPrior, LearnedCategory | None]:

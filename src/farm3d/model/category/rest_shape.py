@@ -28,17 +28,19 @@ class Scaffold:
     Attributes:
         crossings: the surface's topology.
         skeleton: bones found from the surface.
+        cell: size that the grid's cells were asked for, from which :func:`grid_of` makes the same grid.
     """
 
     crossings: Crossings
     skeleton: Skeleton
+    cell: float
 
     def to(self, device: torch.device | str) -> Self:
         """Return it on a device."""
         crossings = self.crossings
         assert crossings.mirror is not None
         moved = {"ends": crossings.ends.to(device), "faces": crossings.faces.to(device), "mirror": crossings.mirror.to(device)}
-        return type(self)(dataclasses.replace(crossings, **moved), self.skeleton.to(device))
+        return type(self)(dataclasses.replace(crossings, **moved), self.skeleton.to(device), self.cell)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +87,7 @@ def make_scaffold(field: ShapeField, config: CategoryConfig, *, cell: float, cen
     if len(crossings.faces) < 8:
         raise ModelError("nothing is left of the shape", hint="lower the learning rate of the shape field or its losses' weights")
     vertices = crossings.vertices(field)
-    return Scaffold(crossings, _skeleton(vertices, crossings.faces, config, centred=centred))
+    return Scaffold(crossings, _skeleton(vertices, crossings.faces, config, centred=centred), cell)
 
 
 def rest_shape(field: ShapeField, scaffold: Scaffold) -> RestShape:

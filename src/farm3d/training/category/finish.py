@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from farm3d.model.category.rest_shape import Scaffold, rest_shape
 from farm3d.model.prior import CategoryPrior, FieldConfig, PriorConfig
 from farm3d.render.rasterize import interpolate, rasterize
 from farm3d.structures import Mesh
-from farm3d.training.build_prior import assemble_prior, mirrored_joints
+from farm3d.training.build_prior import FEATURES, HEIGHT_M, assemble_prior, mirrored_joints
 from farm3d.training.category.pictures import PictureSet
 from farm3d.training.category.schedule import Moment, Weights
 from farm3d.training.category.sheets import best_hypotheses
@@ -31,13 +31,11 @@ from farm3d.training.template import blurred_field, extract_template
 __all__ = ["FinishOptions", "finished_prior", "usual_height_m"]
 
 _CELLS_A_REGION = 60  # a region of the surface needs cells that show it, or its mean is none
-_FIELD_LAYERS = {"octaves": 6, "hidden": 128, "layers": 3}  # of the feature field, as FeatureField's defaults
 
 
 # Ground to the highest point of an adult that stands, metres: ears for horses, antlers left out.
 _HEIGHT_M = {
-    "horse": 1.95,
-    "cow": 1.5,
+    **HEIGHT_M,
     "sheep": 0.95,
     "donkey": 1.5,
     "zebra": 1.7,
@@ -122,7 +120,7 @@ def finished_prior(
         skeleton.names,
         skeleton.parents,
         FieldConfig(sizes.sdf_octaves, sizes.sdf_hidden, sizes.sdf_layers, 1),
-        FieldConfig(**_FIELD_LAYERS, outputs=channels),
+        replace(FEATURES, outputs=channels),
         encoder,
         len(basis.mean),
         (source,),

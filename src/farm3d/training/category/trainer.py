@@ -274,8 +274,7 @@ class CategoryTrainer:
             crossings, skeleton = self.scaffold.crossings, self.scaffold.skeleton
             tensors |= {"scaffold/ends": crossings.ends, "scaffold/faces": crossings.faces, "scaffold/mirror": crossings.mirror}
             tensors |= {"scaffold/starts": skeleton.starts, "scaffold/tips": skeleton.ends, "scaffold/centre": skeleton.centre}
-            cell = self.settings.schedule.at(self.step - self.step % self.settings.schedule.renew_every if self.step else 0).cell
-            facts["scaffold"] = {"names": skeleton.names, "parents": skeleton.parents, "cell": cell}
+            facts["scaffold"] = {"names": skeleton.names, "parents": skeleton.parents, "cell": self.scaffold.cell}
         save_checkpoint(self._checkpoints, Checkpoint(self.step, facts, tensors), kind=_KIND)
 
     def _take(self, checkpoint: Checkpoint) -> None:
@@ -298,10 +297,12 @@ class CategoryTrainer:
         self._window = {name: list(values) for name, values in checkpoint.facts.get("window", {}).items()}
         if "scaffold" in checkpoint.facts:
             facts = checkpoint.facts["scaffold"]
-            grid = grid_of(self.settings.config, cell=float(facts["cell"]))
+            cell = float(facts["cell"])
+            grid = grid_of(self.settings.config, cell=cell)
             crossings = Crossings(grid, (0.0, 0.0, 0.0), tensors["scaffold/ends"], tensors["scaffold/faces"], tensors["scaffold/mirror"])
             bones = (tensors["scaffold/starts"], tensors["scaffold/tips"], tensors["scaffold/centre"])
-            self.scaffold = Scaffold(crossings, Skeleton(tuple(facts["names"]), tuple(facts["parents"]), *bones)).to(self.device)
+            skeleton = Skeleton(tuple(facts["names"]), tuple(facts["parents"]), *bones)
+            self.scaffold = Scaffold(crossings, skeleton, cell).to(self.device)
 
     def _require_same(self, there: Mapping[str, Any]) -> None:
         there, here = ({"processes": 1, "device": "cpu", **facts} for facts in (there, _plain(self._facts)))
