@@ -63,6 +63,16 @@ def test_interrupted_and_gone_on_gives_the_same_bytes(model: Path, barn: Path, t
         assert (tmp_path / "model" / file).read_bytes() == (model / file).read_bytes()
 
 
+def test_going_on_from_a_model_tells_how_both_were_made(model: Path, barn: Path, tmp_path: Path) -> None:
+    assert main([*words_for(barn, tmp_path, samples=96), "--from", str(model), "--seed", "1"]) == 0
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert "--from MODEL --seed 1" in card and "96 pictures shown" in card
+    assert "## It went on from the model" in card and "160 pictures shown" in card and card.count("## On held-out animals") == 1
+    assert str(model.parent) not in card
+    decoder = "vae/diffusion_pytorch_model.safetensors"
+    assert (tmp_path / "model" / decoder).read_bytes() == (model / decoder).read_bytes()
+
+
 def test_look_draws_sheets(model: Path, tmp_path: Path) -> None:
     assert main(["prior", "look", str(model), "--out", str(tmp_path / "views.png"), "--species", "horse", "--steps", "2"]) == 0
     with Image.open(tmp_path / "views.png") as sheet:
@@ -81,6 +91,7 @@ def test_look_draws_sheets(model: Path, tmp_path: Path) -> None:
         (["--data", "nowhere"], "nowhere: no data set"),
         (["--seed", "5"], "has seed 0, asked for is 5"),
         (["--resume", "never"], "--resume is never"),
+        (["--from", "nowhere"], "nowhere"),
     ],
 )
 def test_what_cannot_be_is_one_line(model: Path, barn: Path, changes: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:

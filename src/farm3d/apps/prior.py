@@ -32,7 +32,9 @@ def train_prior(options: PriorTrainOptions) -> int:
     import torch
 
     from farm3d.core.claims import claimed
+    from farm3d.core.memory import keep_freed_memory
     from farm3d.diffusion.embedded.config import PRESETS
+    from farm3d.diffusion.embedded.pipeline import EmbeddedPrior
     from farm3d.diffusion.loading import require_libraries
     from farm3d.training.prior.card import model_card
     from farm3d.training.prior.picture_cache import open_pictures
@@ -42,12 +44,15 @@ def train_prior(options: PriorTrainOptions) -> int:
     from farm3d.training.prior.trainer import Trainer
     from farm3d.training.prior.validation import prior_of
 
+    keep_freed_memory()
     require_libraries("diffusers")  # draws the sample grids; better said now than after a quarter of an hour
     hours = _USUAL_HOURS if options.hours is None and options.samples is None else options.hours
     budget = Budget(hours, options.samples)
     if options.threads is not None and options.threads < 1:
         raise InputError(f"--threads {options.threads}: expected at least 1")
     _require_model_folder(options.out)
+    start = None if options.start is None else EmbeddedPrior.from_pretrained(options.start)
+    earlier = None if options.start is None else (options.start / "README.md").read_text(encoding="utf-8")
     with claimed(options.state / ".training.lock") as claim:
         if claim is None:
             raise InputError(f"{options.state}: another training is at work in this folder", hint="wait for it, or choose another --state")
@@ -66,9 +71,18 @@ def train_prior(options: PriorTrainOptions) -> int:
             workers=min(torch.get_num_threads(), 2),
             checkpoint_minutes=options.checkpoint_minutes,
             grid_minutes=options.grid_minutes,
+            start=None if start is None else start.digest,
         )
         with stop_signals() as received:
-            trainer = Trainer(settings, pictures, options.state, should_stop=received, report=_tell_progress(), warn=_warn)
+            trainer = Trainer(
+                settings,
+                pictures,
+                options.state,
+                start=None if start is None else start.parts,
+                should_stop=received,
+                report=_tell_progress(),
+                warn=_warn,
+            )
             print(
                 f"{len(pictures)} pictures of {', '.join(pictures.species)}; {budget.words()}; {trainer.steps} steps done", file=sys.stderr
             )
@@ -77,7 +91,7 @@ def train_prior(options: PriorTrainOptions) -> int:
                 return 128 + (received() or signal.SIGTERM)
         prior = prior_of(trainer.parts)
         draw_sheet(prior, options.state / "samples" / "final.png", rows=[grid_prompts(name) for name in pictures.species])
-        prior.save_pretrained(options.out, card=model_card(trainer, command=_command(options)))
+        prior.save_pretrained(options.out, card=model_card(trainer, command=_command(options), earlier=earlier))
     figures = ", ".join(f"{name} {value:.3f}" for name, value in trainer.figures.items())
     print(f"{options.out}: {trainer.hours:.2f} hours, {trainer.shown} pictures shown; {figures}")
     return 0
@@ -112,7 +126,8 @@ def _command(options: PriorTrainOptions) -> str:
     """Say what was asked, without the places of this machine."""
     budget = f"--samples {options.samples}" if options.samples is not None else f"--hours {options.hours or _USUAL_HOURS:g}"
     data = " ".join(shlex.quote(path.name) for path in options.data)
-    return f"farm3d prior train --data {data} --out OUT --state STATE {budget} --size {options.size} --seed {options.seed}"
+    start = "" if options.start is None else " --from MODEL"
+    return f"farm3d prior train --data {data} --out OUT --state STATE {budget} --size {options.size}{start} --seed {options.seed}"
 
 
 def _tell_reading() -> Callable[[int, int], None]:

@@ -36,6 +36,10 @@ class PriorTrainOptions:
     size: Literal["tiny", "small", "default"] = "default"
     """tiny: 0.3 million weights at 32 px, for tests. small: 14 million. default: 26 million, 52 MB."""
 
+    start: Annotated[Path | None, tyro.conf.arg(name="from", metavar="MODEL", help_behavior_hint="")] = None
+    """Go on training this model (folder), with more or other pictures and another --seed: its denoiser and its text encoder learn on, at
+    a lower rate; its vocabulary, latents and decoder stay."""
+
     seed: Annotated[int, tyro.conf.arg(metavar="N")] = 0
     """Of weights, order and chance."""
 

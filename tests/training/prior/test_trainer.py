@@ -144,6 +144,42 @@ def test_one_worker_and_two_give_the_same_bits(tmp_path: Path) -> None:
     assert lines_of(trainers[0].folder) == lines_of(trainers[1].folder)
 
 
+def test_going_on_from_a_model_makes_it_better_and_keeps_its_latents(trained: tuple[Trainer, list[Progress]], tmp_path: Path) -> None:
+    """From a half-trained model: the last phase alone; what gives latents their meaning, and the model it began with, stay as they were."""
+    cache = trained[0].pictures
+    half = Trainer(settings(1600), cache, tmp_path / "half")
+    assert half.run()
+    before = {name: value.clone() for name, value in tensors_of(half.parts).items()}
+    told: list[Progress] = []
+    more = settings(3200, seed=1, start="half")
+    onward = Trainer(more, cache, tmp_path / "onward", start=half.parts, report=told.append)
+    assert onward.run()
+    assert {progress.phase for progress in told} == {"denoiser (1 of 1)"} and onward.shown == 3200
+    after = tensors_of(onward.parts)
+    changed = {name for name, value in before.items() if not torch.equal(after[name], value)}
+    assert all(name.startswith(("text_encoder/", "unet/network.")) for name in changed) and len(changed) > 20
+    assert onward.figures["v0.8"] < 0.97 * half.figures["v0.8"]
+    assert all(torch.equal(value, before[name]) for name, value in tensors_of(half.parts).items())
+    again = Trainer(more, cache, tmp_path / "onward", start=half.parts)
+    assert again.run() and same(again.parts, onward.parts)
+    with pytest.raises(InputError, match="has from half, asked for is another"):
+        Trainer(settings(3200, seed=1, start="another"), cache, tmp_path / "onward", start=half.parts)
+    with pytest.raises(InputError, match="not of size 'small'"):
+        Trainer(Settings("small", Budget(samples=10), start="half"), cache, tmp_path / "other", start=half.parts)
+
+
+def test_going_on_is_exact_too_when_it_is_interrupted(trained: tuple[Trainer, list[Progress]], tmp_path: Path) -> None:
+    first, cache = trained[0].parts, toy_cache(copies=1)
+    more = settings(160, seed=1, start="first", dtype=torch.bfloat16)
+    stopped = Trainer(more, cache, tmp_path / "stopped", start=first, should_stop=lambda: stopped.steps == 4)
+    assert not stopped.run()
+    resumed = Trainer(more, cache, tmp_path / "stopped", start=first)
+    assert resumed.steps == 4 and resumed.run()
+    whole = Trainer(more, cache, tmp_path / "whole", start=first)
+    assert whole.run() and same(resumed.parts, whole.parts)
+    assert lines_of(resumed.folder) == lines_of(whole.folder)
+
+
 def test_asked_to_stop_it_saves_and_goes_on(tmp_path: Path) -> None:
     cache = toy_cache(copies=1)
     steps = 0

@@ -10,12 +10,16 @@ from farm3d.training.prior.trainer import Trainer
 __all__ = ["model_card"]
 
 
-def model_card(trainer: Trainer, *, command: str) -> str:
+_MADE, _FOUND = "## Made by\n", "## On held-out animals\n"
+
+
+def model_card(trainer: Trainer, *, command: str, earlier: str | None = None) -> str:
     """Return the card of a finished training, Markdown.
 
     Args:
         trainer: after :meth:`Trainer.run` returned True.
         command: that trained it.
+        earlier: card of the model that it went on from; how that one was made is told too.
     """
     pictures = trainer.pictures
     counts = {name: sum(caption.species == name for caption in pictures.captions) for name in pictures.species}
@@ -48,7 +52,7 @@ pictures = prior.draw(["a cow, grazing, seen from behind"], seeds=[0])
 {_table({f"{name}": f"{count} pictures" for name, count in counts.items()})}
 
 {_list(pictures.sources)}
-
+{_before(trainer.settings.start, earlier)}
 ## On held-out animals
 
 Mean squared error of the velocity by noise level t (latents have unit variance), and decoding of encoded pictures.
@@ -61,6 +65,15 @@ It knows the barn's species, coats, actions and views, at the barn's quality: lo
 seen change little. Pictures for anything but animals of these species are meaningless. Weights: Apache-2.0; the rigs behind the
 renders are CC0.
 """
+
+
+def _before(digest: str | None, earlier: str | None) -> str:
+    if digest is None or earlier is None:
+        return ""
+    _, _, told = earlier.partition(_MADE)
+    told, _, _ = told.partition(_FOUND)
+    told = told.strip().replace("\n## ", "\n### ") or "Its card does not say how it was made."
+    return f"\n## It went on from the model {digest[:16]}\n\n{told}\n"
 
 
 def _facts(settings: Settings, trainer: Trainer) -> Mapping[str, str]:

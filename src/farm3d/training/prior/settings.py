@@ -28,6 +28,7 @@ class Settings:
         workers: that share each step, 1 or 2. Two are a third quicker than one with twice the threads; the result is the same.
         checkpoint_minutes, grid_minutes: between checkpoints, and between validations with sample grids.
         log_every: steps between lines of the log.
+        start: digest of the model whose training goes on; None for a new one.
 
     Raises:
         InputError: no such size.
@@ -41,6 +42,7 @@ class Settings:
     checkpoint_minutes: float = 10.0
     grid_minutes: float = 15.0
     log_every: int = 20
+    start: str | None = None
 
     def __post_init__(self) -> None:
         if self.size not in PRESETS:
@@ -57,6 +59,7 @@ class Settings:
             "seed": self.seed,
             "dtype": str(self.dtype).removeprefix("torch."),
             "pictures": pictures,
+            "from": self.start,
             "threads": max(torch.get_num_threads() // self.workers, 1),
             "torch": torch.__version__,
         }

@@ -17,11 +17,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from farm3d.core.errors import ModelError, NotFiniteError
+from farm3d.core.errors import InputError, ModelError, NotFiniteError
 from farm3d.core.random import torch_generator
 from farm3d.core.shapes import Tensor
 from farm3d.diffusion.embedded.config import PRESETS
-from farm3d.diffusion.embedded.parts import EmbeddedParts, build_parts, tensors_of
+from farm3d.diffusion.embedded.parts import EmbeddedParts, build_parts, copy_parts, tensors_of
 from farm3d.diffusion.embedded.tokenizer import WordTokenizer
 from farm3d.training.checkpoint import Checkpoint, newest_checkpoint, remove_leftovers, save_checkpoint
 from farm3d.training.log import TrainingLog
@@ -29,7 +29,7 @@ from farm3d.training.prior.batches import Batches
 from farm3d.training.prior.flat_weights import FlatWeights
 from farm3d.training.prior.losses import decoder_loss, denoiser_loss, words_loss
 from farm3d.training.prior.picture_cache import PictureCache
-from farm3d.training.prior.schedule import PHASES, Phase, average_keep, learning_rate
+from farm3d.training.prior.schedule import CONTINUED, PHASES, Phase, average_keep, learning_rate
 from farm3d.training.prior.settings import Settings, check_unchanged
 from farm3d.training.prior.sheets import draw_sheet, grid_prompts
 from farm3d.training.prior.validation import prior_of, validation_losses
@@ -84,12 +84,14 @@ class Trainer:
         settings: what to train.
         pictures: what on.
         folder: for checkpoints, log and sample grids.
+        start: parts to go on from, of ``settings.size``, which are left as they are; their words, transform, decoder and statistics are
+            kept, and the last phase alone is trained. ``settings.start`` names them.
         should_stop: asked after every step; a true answer ends :meth:`run` with a checkpoint.
         report: told the progress after every step.
         warn: told what is odd but no error.
 
     Raises:
-        InputError: the folder holds another training.
+        InputError: the folder holds another training, or ``start`` is of another size.
         ModelError: every checkpoint in it is damaged.
     """
 
@@ -99,6 +101,7 @@ class Trainer:
         pictures: PictureCache,
         folder: Path,
         *,
+        start: EmbeddedParts | None = None,
         should_stop: Callable[[], object] = lambda: None,
         report: Callable[[Progress], None] = lambda progress: None,
         warn: Callable[[str], None] = lambda line: None,
@@ -107,10 +110,8 @@ class Trainer:
         self._should_stop, self._report, self._warn = should_stop, report, warn
         self._checkpoints = folder / "checkpoints"
         self._facts = settings.facts(pictures=pictures.digest)
-        config = PRESETS[settings.size]
-        captions = [sentence for caption in pictures.captions for sentence in caption.words] + vocabulary_captions()
-        tokenizer = WordTokenizer.of_captions(captions, buckets=config.text.buckets, max_words=config.text.max_words)
-        self.parts: EmbeddedParts = build_parts(config, tokenizer, seed=settings.seed)
+        self._phases = PHASES if start is None else CONTINUED
+        self.parts: EmbeddedParts = self._new_parts() if start is None else _parts_like(start, settings)
         self.figures: dict[str, float] = {}
         self._at = _Position()
         self._resumed: dict[str, Tensor] = {}
@@ -149,14 +150,14 @@ class Trainer:
         each = max(threads // self.settings.workers, 1)
         self._pool = ThreadPoolExecutor(self.settings.workers, initializer=lambda: torch.set_num_threads(each))
         try:
-            if self._at.total == 0:
+            if self._at.total == 0 and self._phases is PHASES:
                 self._fit_transform()
-            while self._at.phase < len(PHASES):
-                phase = PHASES[self._at.phase]
+            while self._at.phase < len(self._phases):
+                phase = self._phases[self._at.phase]
                 if not self._run_phase(phase, log):
                     return False
                 self._at = _Position(self._at.phase + 1, total=self._at.total, hours=self._at.hours, shown=self._at.shown)
-                if self._at.phase == len(PHASES):
+                if self._at.phase == len(self._phases):
                     log.write(self._at.total, {"phase": "validation", **self._validated()})
                 self._save(None)
             self.figures = self._validated()
@@ -167,7 +168,7 @@ class Trainer:
             log.close()
 
     def _run_phase(self, phase: Phase, log: TrainingLog) -> bool:
-        if phase.name == "denoiser" and self._at.step == 0:
+        if phase.name == "denoiser" and self._at.step == 0 and self._phases is PHASES:
             self._fit_spread()
         weights = FlatWeights(self._trained(phase), dtypes={"network": self.settings.dtype}, rates=_RATES.get(phase.name))
         if self._resumed:
@@ -239,6 +240,12 @@ class Trainer:
                 hint="nothing was updated, and the checkpoints are good; if it comes again from there, please report it",
             )
 
+    def _new_parts(self) -> EmbeddedParts:
+        config = PRESETS[self.settings.size]
+        captions = [sentence for caption in self.pictures.captions for sentence in caption.words] + vocabulary_captions()
+        tokenizer = WordTokenizer.of_captions(captions, buckets=config.text.buckets, max_words=config.text.max_words)
+        return build_parts(config, tokenizer, seed=self.settings.seed)
+
     def _fit_transform(self) -> None:
         batches = Batches(self.pictures, seed=self.settings.seed, phase="transform", batch=_FIT_PICTURES)
         batch = batches.at(0)
@@ -291,14 +298,16 @@ class Trainer:
             left = (budget.hours or 0.0) * 3600 * phase.share - self._at.seconds
         else:
             left = (steps - self._at.step) / pace if pace > 0 else None
-        name = f"{phase.name} ({self._at.phase + 1} of {len(PHASES)})"
+        name = f"{phase.name} ({self._at.phase + 1} of {len(self._phases)})"
         return Progress(name, done, self._at.step, loss, pace * phase.batch, left)
 
     def _save(self, weights: FlatWeights | None) -> None:
         """Write a checkpoint: of the parts in training the flat vectors, of the others the tensors themselves."""
         tensors = tensors_of(self.parts)
         if weights is not None:
-            trained = {id(parameter) for module in self._trained(PHASES[self._at.phase]).values() for parameter in module.parameters()}
+            trained = {
+                id(parameter) for module in self._trained(self._phases[self._at.phase]).values() for parameter in module.parameters()
+            }
             for part, module in self.parts.modules().items():
                 for name, parameter in module.named_parameters():
                     if id(parameter) in trained:
@@ -321,3 +330,15 @@ class Trainer:
                         f"checkpoint of step {checkpoint.step}: tensor '{name}' does not fit", hint="start a new --state folder"
                     )
                 here[name].copy_(value)
+
+
+def _parts_like(start: EmbeddedParts, settings: Settings) -> EmbeddedParts:
+    """Return a copy of the parts to go on from.
+
+    Raises:
+        InputError: they are of another size than the settings say.
+    """
+    wanted = PRESETS[settings.size]
+    if (start.denoiser.config, start.decoder.transform.config) != (wanted.network, wanted.latents):
+        raise InputError(f"the model to go on from is not of size '{settings.size}'", hint="give the --size that it was trained with")
+    return copy_parts(start)
