@@ -68,6 +68,7 @@ def test_going_on_from_a_model_tells_how_both_were_made(model: Path, barn: Path,
     card = (tmp_path / "model" / "README.md").read_text()
     assert "--from MODEL --seed 1" in card and "96 pictures shown" in card
     assert "## It went on from the model" in card and "160 pictures shown" in card and card.count("## On held-out animals") == 1
+    assert card.count("\n    farm3d prior train --data horse") == 2
     assert str(model.parent) not in card
     decoder = "vae/diffusion_pytorch_model.safetensors"
     assert (tmp_path / "model" / decoder).read_bytes() == (model / decoder).read_bytes()

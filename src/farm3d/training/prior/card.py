@@ -72,7 +72,7 @@ def _before(digest: str | None, earlier: str | None) -> str:
         return ""
     _, _, told = earlier.partition(_MADE)
     told, _, _ = told.partition(_FOUND)
-    told = told.strip().replace("\n## ", "\n### ") or "Its card does not say how it was made."
+    told = told.strip("\n").replace("\n## ", "\n### ") or "Its card does not say how it was made."
     return f"\n## It went on from the model {digest[:16]}\n\n{told}\n"
 
 
