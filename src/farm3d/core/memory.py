@@ -16,7 +16,8 @@ def keep_freed_memory() -> bool:
 
     glibc gives large blocks back to the system when they are freed, and the system hands out the next ones page by page, each a fault and
     4 kB of zeros to write. A training step asks for hundreds of them, and on a virtual machine faults are dear. The process then stays
-    as large as it ever was, so this is for programs, not for libraries: commands call it. Other C libraries are left as they are.
+    as large as it ever was, so this is for programs, not for libraries: `farm3d prior train` calls it. Other C libraries are
+    left as they are.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

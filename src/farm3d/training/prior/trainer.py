@@ -110,6 +110,8 @@ class Trainer:
         self._should_stop, self._report, self._warn = should_stop, report, warn
         self._checkpoints = folder / "checkpoints"
         self._facts = settings.facts(pictures=pictures.digest)
+        if (start is None) != (settings.start is None):
+            raise ValueError("a model to go on from, and its digest in the settings: expected both or neither")
         self._phases = PHASES if start is None else CONTINUED
         self.parts: EmbeddedParts = self._new_parts() if start is None else _parts_like(start, settings)
         self.figures: dict[str, float] = {}
