@@ -10,12 +10,13 @@ import torch
 from tests.testing.drawing_model import write_drawing_model
 from tests.testing.tiny_models import tiny_stable_diffusion
 
-from farm3d.apps.candidates import Candidate, DrawnPictures, noise_seed
+from farm3d.apps.candidates import LESS_SURE, Candidate, DrawnPictures, noise_seed, surest
 from farm3d.apps.words import Ask
 from farm3d.data.photo import alpha_is_mask, photo_from_image
 from farm3d.diffusion.prior import PicturePrior, load_prior
+from farm3d.model.caption_reader import CaptionReader
 from farm3d.model.encoder import Encoder
-from farm3d.training.dataset.filters import BORDER, NOT_QUADRUPED, TOO_LARGE, reason_against
+from farm3d.training.dataset.filters import BORDER, NOT_QUADRUPED, NOT_THE_ANIMAL, NOT_THE_VIEW, TOO_LARGE, reason_against
 
 pytest.importorskip("diffusers", reason="diffusers is not installed: pip install 'farm3d[diffusion]'")
 
@@ -95,3 +96,27 @@ def test_a_model_without_silhouettes_needs_a_segmenter(what: str, reason: str | 
     assert seen == [(16, 16, 3)] and candidate.reason == reason
     if reason is None:
         assert candidate.pixels is not None and np.array_equal(candidate.pixels[..., 3], (coverage * 255).astype(np.uint8))
+
+
+def test_the_surest_of_those_that_passed_stay(toys: PicturePrior) -> None:
+    pixels = np.zeros((4, 4, 4), np.uint8)
+    reads = [{"view": 0.9, "species": 0.5}, {"view": 0.8, "species": 0.9}, None, {"view": 0.41, "species": 0.3}]
+    some = [Candidate(number, ASKS[0], number, pixels, read=read) for number, read in enumerate(reads, start=1)]
+    some.insert(0, Candidate(9, ASKS[0], 9, reason=BORDER))
+    kept = surest(some, 2)
+    assert [one.number for one in kept] == [9, 1, 2, 3, 4]
+    assert [one.reason for one in kept] == [BORDER, LESS_SURE, None, None, LESS_SURE]  # no opinion is no doubt
+    assert all((one.pixels is None) == (one.reason is not None) for one in kept)
+    unread = [Candidate(number, ASKS[0], number, pixels) for number in (1, 2, 3)]
+    assert [one.reason for one in surest(unread, 2)] == [None, None, LESS_SURE]
+
+
+def test_what_the_reader_does_not_find_is_refused_with_what_it_found(toys: PicturePrior, encoder: Encoder) -> None:
+    reader = CaptionReader.from_pretrained(encoder=encoder)
+    draw = DrawnPictures(toys, encoder, None, guidance=2.0, steps=3, any_animal=True, reader=reader, species="horse", action="walking")
+    candidates = list(draw([Ask("a red toy, seen from its left side", view="left")] * 8, seed=0))
+    lax = drawn(toys, encoder, 8)
+    read = [one for one in candidates if one.read is not None]
+    assert len(read) == sum(one.pixels is not None for one in lax) and {NOT_THE_ANIMAL, NOT_THE_VIEW} & {one.reason for one in read}
+    for one in read:
+        assert set(one.read or {}) == {"species", "view", "action"} and one.facts()["read"] == one.read

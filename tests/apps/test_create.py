@@ -22,7 +22,7 @@ from farm3d.model.reconstructor import Reconstructor
 pytest.importorskip("diffusers", reason="diffusers is not installed: pip install 'farm3d[diffusion]'")
 
 FIT = ["--refine-steps", "1", "--texture-px", "128", "--threads", "1"]
-QUICK = [*FIT, "--steps", "3", "--guidance", "2", "--any-animal"]
+QUICK = [*FIT, "--steps", "3", "--guidance", "2", "--any-animal", "--reader", "none"]
 NAME = "a-red-horse"
 
 
@@ -32,7 +32,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def create(model: Path, out: Path, *more: str, words: str = "a red horse") -> int:
-    return main(["create", words, "--out", str(out), "--prior", str(model), "--tries", "5", *QUICK, *more])
+    return main(["create", words, "--out", str(out), "--prior", str(model), "--tries", "5", "--fits", "5", *QUICK, *more])
 
 
 @pytest.fixture(scope="module")
@@ -53,12 +53,9 @@ def told(capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def test_every_option() -> None:
-    words = (
-        "create words --out o --name n --category cow --prior m --tries 2 --seed 3 --guidance 5 --steps 7 --any-animal --texture-from a.jpg"
-    )
-    words += (
-        " --texture-mask m.png --segmenter s.onnx --refine-steps 9 --height-m 1.1 --device cuda --threads 2 --turntable --texture-px 64"
-    )
+    words = "create words --out o --name n --category cow --prior m --tries 2 --fits 1 --seed 3 --guidance 5 --steps 7 --any-animal"
+    words += " --reader none --texture-from a.jpg --texture-mask m.png --segmenter s.onnx --refine-steps 9 --height-m 1.1"
+    words += " --device cuda --threads 2 --turntable --texture-px 64"
     options = parse([*words.split(), "--with-light", "--overwrite"])
     assert options == CreateOptions(
         "words",
@@ -67,10 +64,12 @@ def test_every_option() -> None:
         "cow",
         "m",
         2,
+        1,
         3,
         5.0,
         7,
         True,
+        "none",
         Path("a.jpg"),
         Path("m.png"),
         Path("s.onnx"),
@@ -132,7 +131,7 @@ def test_what_is_finished_is_kept_and_what_is_not_ours_too(
 @pytest.mark.slow
 def test_in_python(made: Path, model: Path) -> None:
     assert farm3d.animal_from_words is animal_from_words
-    tries = Tries(5, guidance=2.0, steps=3, any_animal=True, refine_steps=1, texture_px=128)
+    tries = Tries(5, 5, guidance=2.0, steps=3, any_animal=True, reader="none", refine_steps=1, texture_px=128)
     stages = set()
     got = animal_from_words("a red horse", prior=load_prior(model), tries=tries, callback=lambda number, stage, step: stages.add(stage))
     assert stages == {"drawing", "fitting"} and got.result.animal.category == "horse"
@@ -145,7 +144,7 @@ def test_no_picture_that_shows_an_animal_is_one_line_and_no_file(model: Path, tm
     words = ["create", "a red horse", "--out", str(tmp_path / "out"), "--prior", str(model), "--steps", "1", "--tries", "2", *FIT]
     assert main(words) == 2
     line = told(capsys)
-    assert "none of 2 drawn pictures shows one whole animal: " in line and "--tries" in line
+    assert "none of 2 drawn pictures shows one whole animal as asked: " in line and "--tries" in line
     assert not (tmp_path / "out").exists()
     with pytest.raises(NoAnimalError, match="none of 1 drawn"):
         animal_from_words(
@@ -160,6 +159,8 @@ def test_no_picture_that_shows_an_animal_is_one_line_and_no_file(model: Path, tm
         ("a horse and a cow", [], "which is it"),
         ("...", [], "no words to draw from"),
         ("a horse", ["--tries", "0"], "--tries 0"),
+        ("a horse", ["--fits", "0"], "--fits 0"),
+        ("a horse", ["--reader", "nothing/here"], "nothing/here: does not exist"),
         ("a horse", ["--steps", "0"], "--steps 0"),
         ("a horse", ["--guidance", "nan"], "--guidance nan"),
         ("a horse", ["--seed", "-1"], "--seed -1"),

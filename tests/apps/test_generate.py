@@ -20,7 +20,7 @@ from farm3d.model.feature_pca import FeaturePca
 pytest.importorskip("diffusers", reason="diffusers is not installed: pip install 'farm3d[diffusion]'")
 
 QUICK = ["--steps", "3", "--guidance", "2", "--batch", "4", "--per-shard", "8", "--any-animal", "--workers", "1", "--dtype", "float32"]
-QUICK += ["--attempts", "3", "--dims", "4"]
+QUICK += ["--attempts", "3", "--dims", "4", "--reader", "none"]
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +107,18 @@ def test_parts_of_an_array_job_make_the_whole(herd: Path, model: Path, tmp_path:
     assert generate(model, tmp_path, "--shard", "1/2") == 0
     assert generate(model, tmp_path, "--shard", "2/2") == 0
     assert contents(tmp_path) == contents(herd)
+
+
+def test_the_shipped_reader_refuses_toys_and_a_set_without_it_is_another(
+    model: Path, tmp_path: Path, copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert generate(model, tmp_path, "--reader", "auto", "--attempts", "1", "--no-features", count=8) == 0
+    report = json.loads((tmp_path / "horse-generated.report.json").read_text())
+    assert {"another animal than asked", "another view than asked"} & set(report["rejected"])
+    assert main(["data", "check", str(tmp_path)]) == 0
+    assert generate(model, copy, "--reader", "auto") == 2 and "reader" in last_line(capsys)
+    assert generate(model, tmp_path / "new", "--reader", str(tmp_path / "nothing")) == 2
+    assert "nothing: does not exist; expected a model folder" in last_line(capsys) and not (tmp_path / "new").exists()
 
 
 def test_a_ratio_of_views_and_no_features(model: Path, tmp_path: Path) -> None:

@@ -19,7 +19,23 @@ from farm3d.apps.cli import main
 
 pytest.importorskip("diffusers", reason="diffusers is not installed: pip install 'farm3d[diffusion]'")
 
-QUICK = ["--steps", "2", "--guidance", "2", "--batch", "4", "--per-shard", "4", "--any-animal", "--attempts", "2", "--dims", "3"]
+QUICK = [
+    "--steps",
+    "2",
+    "--guidance",
+    "2",
+    "--batch",
+    "4",
+    "--per-shard",
+    "4",
+    "--any-animal",
+    "--attempts",
+    "2",
+    "--dims",
+    "3",
+    "--reader",
+    "none",
+]
 QUICK += ["--dtype", "float32", "--count", "12"]
 
 

@@ -10,6 +10,7 @@ from PIL import Image
 from tests.testing.toy_barn import toy_prior, write_toy_facts
 
 from farm3d.apps.cli import main
+from farm3d.model.caption_reader import CaptionReader
 
 pytest.importorskip("diffusers", reason="diffusers is not installed: pip install 'farm3d[diffusion]'")
 
@@ -62,6 +63,40 @@ def test_what_cannot_be_scored_is_one_line(
     assert main([*scored(places, tmp_path), *changes]) == 2
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert last.startswith("farm3d: ") and words in last
+
+
+def read(places: dict[str, Path], out: Path, *more: str) -> list[str]:
+    words = ["--data", str(places["train"]), "--held-out", str(places["val"]), "--out", str(out), "--state", str(places["state"])]
+    return ["prior", "reader", *words, "--taught", "24", "--epochs", "2", "--threads", "1", *more]
+
+
+def test_a_reader_is_trained_and_the_same_the_second_time(
+    places: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(read(places, tmp_path / "first")) == 0
+    told = capsys.readouterr()
+    assert "of 16 held-out pictures reads species 100.0 %, view" in told.out and "features of training pictures: 24 of 24" in told.err
+    assert main(read(places, tmp_path / "again")) == 0
+    assert "features" not in capsys.readouterr().err
+    assert (tmp_path / "first" / "model.safetensors").read_bytes() == (tmp_path / "again" / "model.safetensors").read_bytes()
+    card = (tmp_path / "first" / "README.md").read_text()
+    assert "farm3d prior reader --data horse-train" in card and str(tmp_path) not in card
+    reader = CaptionReader.from_pretrained(tmp_path / "first")
+    assert reader.config.species == ("horse",)
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [(["--taught", "3"], "expected at least 8"), (["--data", "nowhere"], "nowhere: no data set"), (["--epochs", "0"], "expected at least")],
+)
+def test_a_reader_that_cannot_be_trained_is_one_line(
+    places: dict[str, Path], tmp_path: Path, changes: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(read(places, tmp_path / "out", *changes)) == 2
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith("farm3d: ") and words in last and not (tmp_path / "out").exists()
+    (tmp_path / "mine").mkdir()
+    assert main(read(places, tmp_path / "mine")) == 2 and "is not a model folder" in capsys.readouterr().err
 
 
 def judged(places: dict[str, Path], out: Path, rigs: Path) -> list[str]:

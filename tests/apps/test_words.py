@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from farm3d.apps.words import asks, category_in, checked_words, names_a_view, slug
+from farm3d.apps.words import action_in, asks, category_in, checked_words, names_a_view, slug
 from farm3d.core.errors import InputError
 
 SHIPPED = ["cow", "horse", "sheep"]
@@ -85,3 +85,16 @@ def test_names_of_files(words: str, name: str) -> None:
 def test_a_long_name_is_cut_between_letters() -> None:
     assert len(slug("ö" * 200).encode()) <= 80 and set(slug("ö" * 200)) == {"ö"}
     assert not slug("a" * 79 + " bc").endswith("-")
+
+
+@pytest.mark.parametrize(
+    ("words", "action"),
+    [
+        ("a white horse, galloping", "galloping"),
+        ("a cow lowering its head, walking", "lowering its head"),
+        ("a sleepwalking sheep", None),
+        ("a horse", None),
+    ],
+)
+def test_the_action_is_the_first_one_that_is_named(words: str, action: str | None) -> None:
+    assert action_in(words, ["walking", "galloping", "lowering its head"]) == action

@@ -1,13 +1,16 @@
 """Pictures drawn from words, one after another, and which of them is taken.
 
 A picture must pass the filters of `farm3d generate`: one whole animal, of a sensible size, clear of the border, that the frozen backbone
-takes for a four-legged one. Those that pass are reconstructed, and the one whose best view has the lowest score is taken: the
-Reconstructor's own measure, in which the outline, and what the backbone sees at every point of the animal, are compared with the
-category. A leg that the prior forgot or a head without a muzzle costs there; the outline's agreement alone would forgive it.
+takes for a four-legged one, and in which the caption reader sees the animal and the view that were asked for. Those that show the words
+most surely are reconstructed, and the one whose best view has the lowest score is taken: the Reconstructor's own measure, in which the
+outline, and what the backbone sees at every point of the animal, are compared with the category. A leg that the prior forgot or a head
+without a muzzle costs there; the outline's agreement alone would forgive it.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -22,14 +25,19 @@ from farm3d.core.shapes import Tensor
 from farm3d.data.photo import Photo, photo_from_image
 from farm3d.data.preprocess import find_mask
 from farm3d.model.encoder import NO_ANIMAL_BELOW, Encoder
-from farm3d.training.dataset.cutting import cut_out
+from farm3d.training.dataset.cutting import cut_out, decoded
 from farm3d.training.dataset.filters import NO_ANIMAL, NOT_FINITE, NOT_QUADRUPED, TOO_LARGE, reason_against
+from farm3d.training.dataset.phrases import VIEW_NAMES
+from farm3d.training.dataset.reading import reason_against_reading, words_read
 
 if TYPE_CHECKING:
     from farm3d.data.segment import Segmenter
     from farm3d.diffusion.prior import PicturePrior
+    from farm3d.model.caption_reader import CaptionReader
 
-__all__ = ["Candidate", "DrawnPictures", "noise_seed"]
+__all__ = ["LESS_SURE", "Candidate", "DrawnPictures", "noise_seed", "surest"]
+
+LESS_SURE = "less surely what was asked than others"
 
 _LOOK_PX = 256  # of the crop that the backbone is asked about
 
@@ -45,6 +53,7 @@ class Candidate:
         pixels: the picture with the animal's coverage as alpha, ``[S, S, 4]`` uint8; None where it was refused.
         reason: why it was refused.
         animal_probability: the backbone's opinion.
+        read: the caption reader's, of each word that it was asked about.
         score, iou: of its reconstruction; lower and higher are better.
     """
 
@@ -54,6 +63,7 @@ class Candidate:
     pixels: np.ndarray | None = None
     reason: str | None = None
     animal_probability: float | None = None
+    read: dict[str, float] | None = None
     score: float | None = None
     iou: float | None = None
 
@@ -64,6 +74,7 @@ class Candidate:
             "view_added": self.ask.view,
             "refused": self.reason,
             "animal_probability": self.animal_probability,
+            "read": self.read,
             "score": self.score,
             "iou": self.iou,
         }
@@ -80,6 +91,7 @@ class DrawnPictures:
         segmenter: finds the animal where the model draws no silhouette.
         guidance, steps: of drawing.
         any_animal: also pass what the backbone does not take for a four-legged animal.
+        reader: is asked whether pictures show their words; species, action: those words, besides the view of each ask.
         name: of the pictures.
     """
 
@@ -89,6 +101,9 @@ class DrawnPictures:
     guidance: float
     steps: int
     any_animal: bool = False
+    reader: CaptionReader | None = None
+    species: str | None = None
+    action: str | None = None
     name: str = "animal"
 
     def __call__(
@@ -124,11 +139,16 @@ class DrawnPictures:
         if isinstance(found, str):
             return Candidate(number, ask, seed, reason=found)
         photo = photo_from_image(found, name=self.name)
-        _, facts = cut_out(photo, find_mask(photo), size_px=_LOOK_PX, encoder=self.encoder)
+        members, facts = cut_out(photo, find_mask(photo), size_px=_LOOK_PX, encoder=self.encoder)
         probability = facts["animal_probability"]
         if probability < NO_ANIMAL_BELOW and not self.any_animal:
             return Candidate(number, ask, seed, reason=NOT_QUADRUPED, animal_probability=probability)
-        return Candidate(number, ask, seed, found, animal_probability=probability)
+        if self.reader is None:
+            return Candidate(number, ask, seed, found, animal_probability=probability)
+        view = None if ask.view is None else VIEW_NAMES.index(ask.view)
+        read = words_read(self.reader, *decoded(members), species=self.species, view=view, action=self.action)
+        reason = reason_against_reading(read)
+        return Candidate(number, ask, seed, None if reason else found, reason, probability, read)
 
     def _with_coverage(self, pixels: np.ndarray) -> np.ndarray | str:
         """Return ``[S, S, 4]`` with the coverage of one animal, so that the picture alone can be reconstructed again; or why not."""
@@ -150,6 +170,17 @@ class DrawnPictures:
         except NoAnimalError:
             return NO_ANIMAL
         return np.concatenate([pixels, (coverage[..., None] * 255).round().astype(np.uint8)], -1)
+
+
+def surest(candidates: list[Candidate], count: int) -> list[Candidate]:
+    """Return the candidates with the reason :data:`LESS_SURE` for all but ``count`` of those that passed.
+
+    Those whose words are all more probable stay; without a reader's opinion, the first ones.
+    """
+    passed = [one for one in candidates if one.reason is None]
+    order = sorted(passed, key=lambda one: (-math.prod((one.read or {}).values()), one.number))
+    rest = {one.number for one in order[count:]}
+    return [dataclasses.replace(one, pixels=None, reason=LESS_SURE) if one.number in rest else one for one in candidates]
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,14 @@ from farm3d.apps.generate_options import (
     PrepareDataOptions,
 )
 from farm3d.apps.options import DoctorOptions, ModelsFetchOptions, ModelsListOptions, ModelsOptions, ReconstructOptions, RenderOptions
-from farm3d.apps.prior_options import PriorJudgeOptions, PriorLookOptions, PriorScoreOptions, PriorTrainOptions, PriorVerbs
+from farm3d.apps.prior_options import (
+    PriorJudgeOptions,
+    PriorLookOptions,
+    PriorReaderOptions,
+    PriorScoreOptions,
+    PriorTrainOptions,
+    PriorVerbs,
+)
 from farm3d.apps.train_options import TrainOptions
 from farm3d.core.errors import Farm3DError
 from farm3d.core.version import __version__
@@ -247,6 +254,10 @@ def _run(options: Any) -> int:
             from farm3d.apps.prior_judge import judge_prior
 
             return judge_prior(options)
+        case PriorReaderOptions():
+            from farm3d.apps.prior_reader import reader_for_prior
+
+            return reader_for_prior(options)
         case GenerateOptions():
             from farm3d.apps.generate import generate
 

@@ -17,7 +17,8 @@ _Switch = Annotated[bool, tyro.conf.arg(help_behavior_hint="")]
 class CreateOptions:
     """Draw an animal from words and turn the picture into a rigged, textured, animated GLB file.
 
-    Several pictures are drawn; of those that show one whole animal, the one that fits its category best is taken.
+    Several pictures are drawn. Those that show one whole animal, and the words most surely, are reconstructed, and the one that fits its
+    category best is taken.
     """
 
     words: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar='"WORDS"')]
@@ -35,8 +36,12 @@ class CreateOptions:
     prior: Annotated[str | None, tyro.conf.arg(metavar="MODEL", help_behavior_hint="")] = None
     """Text-to-image model: a folder, or a hub id such as stabilityai/stable-diffusion-2-1-base; leave out for the shipped one."""
 
-    tries: Annotated[int, tyro.conf.arg(metavar="N")] = 4
-    """Pictures drawn. More take longer and give a better choice; the first ones stay the same."""
+    tries: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
+    """Pictures drawn; leave out for 12 with an embedded model and 4 with Stable Diffusion. More give a better choice; the first ones stay
+    the same."""
+
+    fits: Annotated[int, tyro.conf.arg(metavar="N")] = 3
+    """Of those that pass, how many are reconstructed: most of the time goes there."""
 
     seed: Annotated[int, tyro.conf.arg(metavar="N")] = 0
     """Of noise and start views. Equal words, options and --threads give equal files."""
@@ -49,6 +54,10 @@ class CreateOptions:
 
     any_animal: _Switch = False
     """Also take pictures in which the backbone sees no four-legged animal."""
+
+    reader: Annotated[str, tyro.conf.arg(metavar="auto|none|DIR")] = "auto"
+    """Who is asked whether a picture shows the words: auto asks the shipped caption reader about what an embedded model draws, and
+    nobody about Stable Diffusion's; or a folder of `farm3d prior reader`."""
 
     texture_from: Annotated[Path | None, tyro.conf.arg(metavar="PHOTO|GLB", help_behavior_hint="")] = None
     """Put on the coat of this animal of the same category: a picture, or a GLB that farm3d made."""

@@ -1,4 +1,4 @@
-"""Words to an animal: pictures drawn and judged, each good one reconstructed, the best one kept."""
+"""Words to an animal: pictures drawn and judged, the surest ones reconstructed, the best one kept."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from farm3d.apps.candidates import Candidate, DrawnPictures
-from farm3d.apps.picture_prior import USUAL, shipped_prior
-from farm3d.apps.words import asks, category_in, checked_words, slug
+from farm3d.apps.candidates import Candidate, DrawnPictures, surest
+from farm3d.apps.picture_prior import USUAL, USUAL_TRIES, shipped_prior
+from farm3d.apps.words import action_in, asks, category_in, checked_words, slug
 from farm3d.core.errors import InputError, NoAnimalError
 from farm3d.model.reconstructor import Reconstruction, Reconstructor
 
 if TYPE_CHECKING:
     from farm3d.data.segment import Segmenter
     from farm3d.diffusion.prior import PicturePrior
+    from farm3d.model.caption_reader import CaptionReader
 
 __all__ = ["FromWords", "Tries", "animal_from_words"]
 
@@ -30,18 +31,23 @@ class Tries:
     """How pictures are drawn and fitted.
 
     Attributes:
-        count: pictures drawn.
+        count: pictures drawn; None is what is usual for the model.
+        fits: pictures reconstructed, of those that pass: the ones that show the words most surely.
         seed: of noise and start views.
         guidance, steps: of drawing; None is what is usual for the model.
         any_animal: also take what the backbone does not see as a four-legged animal.
+        reader: who is asked whether a picture shows the words: "auto" is the shipped caption reader for embedded models and nobody for
+            others, "none" nobody; or a folder.
         refine_steps, height_m, texture_px: as the Reconstructor takes them.
     """
 
-    count: int = 4
+    count: int | None = None
+    fits: int = 3
     seed: int = 0
     guidance: float | None = None
     steps: int | None = None
     any_animal: bool = False
+    reader: str = "auto"
     refine_steps: int | None = None
     height_m: float | None = None
     texture_px: int = 1024
@@ -51,8 +57,10 @@ class Tries:
         from farm3d.model.reconstructor import check_request
 
         check_request(refine_steps=self.refine_steps, height_m=self.height_m, texture_px=self.texture_px, seed=self.seed)
-        if not 1 <= self.count <= _MOST_TRIES:
+        if self.count is not None and not 1 <= self.count <= _MOST_TRIES:
             raise InputError(f"--tries {self.count}: expected 1 to {_MOST_TRIES}")
+        if not 1 <= self.fits <= _MOST_TRIES:
+            raise InputError(f"--fits {self.fits}: expected 1 to {_MOST_TRIES}")
         if self.seed < 0:
             raise InputError(f"--seed {self.seed}: expected 0 or more")
         if self.steps is not None and not 1 <= self.steps <= 10_000:
@@ -132,16 +140,19 @@ def animal_from_words(
     name = name or f"{slug(words)}_picture.png"
     if not prior.draws_alpha:
         segmenter = segmenter or OnnxSegmenter()
-    draw = DrawnPictures(prior, reconstructor.encoder, segmenter, guidance, steps, tries.any_animal, name)
+    reader = _reader(tries, prior, reconstructor)
+    species = reconstructor.prior.config.category
+    action = None if reader is None else action_in(words, reader.config.actions)
+    draw = DrawnPictures(prior, reconstructor.encoder, segmenter, guidance, steps, tries.any_animal, reader, species, action, name)
     told: Callable[..., bool | None] = callback or (lambda number, stage, step: None)
-    candidates: list[Candidate] = []
-    best: tuple[Candidate, Reconstruction] | None = None
     drawn = draw(
-        asks(words, embedded=prior.draws_alpha, count=tries.count),
+        asks(words, embedded=prior.draws_alpha, count=tries.count or USUAL_TRIES[prior.draws_alpha]),
         seed=tries.seed,
         callback=lambda number, step, total: told(number, "drawing", (step, total)),
     )
-    for candidate in drawn:
+    candidates: list[Candidate] = []
+    best: tuple[Candidate, Reconstruction] | None = None
+    for candidate in surest(list(drawn), tries.fits):
         if candidate.pixels is not None:
             result = reconstructor(
                 photo_from_image(candidate.pixels, name=name),
@@ -158,8 +169,8 @@ def animal_from_words(
         candidates.append(candidate)
     if best is None:
         raise NoAnimalError(
-            f"none of {len(candidates)} drawn pictures shows one whole animal: {_counted(candidates)}",
-            hint="try more --tries, another --seed or other words",
+            f"none of {len(candidates)} drawn pictures shows one whole animal as asked: {_counted(candidates)}",
+            hint="try more --tries, another --seed or other words; --reader none asks less of them",
         )
     taken, result = best
     facts = {
@@ -173,6 +184,14 @@ def animal_from_words(
         "tries": [candidate.facts() for candidate in candidates],
     }
     return FromWords(result, taken, tuple(candidates), facts)
+
+
+def _reader(tries: Tries, prior: PicturePrior, reconstructor: Reconstructor) -> CaptionReader | None:
+    from farm3d.model.caption_reader import CaptionReader
+
+    if tries.reader == "none" or (tries.reader == "auto" and not prior.draws_alpha):
+        return None
+    return CaptionReader.from_pretrained(None if tries.reader == "auto" else tries.reader, encoder=reconstructor.encoder)
 
 
 def _counted(candidates: list[Candidate]) -> str:

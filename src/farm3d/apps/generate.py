@@ -133,6 +133,7 @@ def _settings(options: GenerateOptions, prior: PicturePrior, source: str, book: 
         prior.embed(sorted(set(texts), key=len)[-_LOOKED_AT:])  # what is too long is better said now
     guidance, steps = USUAL[prior.draws_alpha]
     mask_model, mask_digest = _segmenter(options, prior)
+    reader, reader_digest = _reader(options, prior)
     return DrawSettings(
         name=_name(options),
         category=options.category,
@@ -149,11 +150,23 @@ def _settings(options: GenerateOptions, prior: PicturePrior, source: str, book: 
         batch=options.batch,
         attempts=options.attempts,
         any_animal=options.any_animal,
+        reader=reader,
+        reader_digest=reader_digest,
         mask_model=mask_model,
         mask_digest=mask_digest,
         device=where[0],
         dtype=where[1],
     )
+
+
+def _reader(options: GenerateOptions, prior: PicturePrior) -> tuple[Path | None, str | None]:
+    from farm3d.model.caption_reader import READER_NAME, CaptionReader
+    from farm3d.model.folder import weights_folder
+
+    if options.reader == "none" or (options.reader == "auto" and not prior.draws_alpha):
+        return None, None
+    path = weights_folder(READER_NAME) if options.reader == "auto" else Path(options.reader)
+    return path, CaptionReader.from_pretrained(path).digest
 
 
 def _segmenter(options: GenerateOptions, prior: PicturePrior) -> tuple[Path | None, str | None]:

@@ -56,8 +56,12 @@ class GenerateOptions:
     size_px: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
     """Side of the crops; leave out for 256, or what the model draws if that is less."""
 
-    attempts: Annotated[int, tyro.conf.arg(metavar="N")] = 6
+    attempts: Annotated[int, tyro.conf.arg(metavar="N")] = 12
     """Pictures tried for a sample before it is given up."""
+
+    reader: Annotated[str, tyro.conf.arg(metavar="auto|none|DIR")] = "auto"
+    """Who is asked whether a picture shows the animal and the view that its words say: auto asks the shipped reader about what an
+    embedded model draws, and nobody about Stable Diffusion's; or a folder of `farm3d prior reader`."""
 
     any_animal: _Switch = False
     """Also keep pictures in which the backbone sees no four-legged animal."""

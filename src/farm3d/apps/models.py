@@ -54,7 +54,11 @@ def _progress(words: str) -> Iterator[Callable[[int, int], None]]:
         yield advance
 
 
-_USES = {"EncoderConfig": "backbone of the categories", "Farm3DEmbeddedPipeline": "words to pictures: generate, prior, train"}
+_USES = {
+    "EncoderConfig": "backbone of the categories",
+    "Farm3DEmbeddedPipeline": "words to pictures: generate, prior, train",
+    "CaptionReaderConfig": "whether a picture shows what its words say: generate",
+}
 
 
 def list_models(options: ModelsListOptions) -> int:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from farm3d.core.errors import InputError, MissingPartError, ModelError
 
-__all__ = ["USUAL", "checked_device", "shipped_prior"]
+__all__ = ["USUAL", "USUAL_TRIES", "checked_device", "shipped_prior"]
 
 _SHIPPED_PRIOR = "embedded_prior"
 _DEVICES = "cpu, cuda or cuda:1"
 USUAL = {True: (4.0, 16), False: (7.5, 50)}
 """Guidance and steps, of models that draw silhouettes and of those that do not."""
+USUAL_TRIES = {True: 12, False: 4}
+"""Pictures drawn for one animal, likewise: an embedded model draws in a second, and the caption reader chooses."""
 
 
 def checked_device(name: str, *, kinds: tuple[str, ...] = ()) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-__all__ = ["PriorJudgeOptions", "PriorLookOptions", "PriorScoreOptions", "PriorTrainOptions", "PriorVerbs"]
+__all__ = ["PriorJudgeOptions", "PriorLookOptions", "PriorReaderOptions", "PriorScoreOptions", "PriorTrainOptions", "PriorVerbs"]
 
 
 @dataclass(frozen=True)
@@ -186,12 +186,46 @@ class PriorJudgeOptions:
 
 
 @dataclass(frozen=True)
+class PriorReaderOptions:
+    """Train the caption reader: what `farm3d generate` asks whether a drawn picture shows the animal and the view that its words say.
+
+    A small head on the frozen backbone's features, trained on the barn's pictures and captions. Half an hour of one core, most of it for
+    features, which are kept.
+    """
+
+    data: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="DIR ...")]
+    """Data sets of `farm3d barn make --split train`, of all species that it shall tell apart."""
+
+    out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
+    """Model folder to write."""
+
+    state: Annotated[Path, tyro.conf.arg(metavar="DIR")]
+    """Folder for pictures and features (100 kB a picture), used again by the next run."""
+
+    held_out: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="DIR ...", help_behavior_hint="")] = ()
+    """Data sets of other animals that it is tried on, as of `farm3d barn make --split val`; leave out for those kept from training."""
+
+    taught: Annotated[int, tyro.conf.arg(metavar="N")] = 1500
+    """Pictures of each species that it learns from."""
+
+    epochs: Annotated[int, tyro.conf.arg(metavar="N")] = 16
+    """Times that every picture is shown."""
+
+    seed: Annotated[int, tyro.conf.arg(metavar="N")] = 1
+    """Of the choice of pictures, weights and order; `farm3d prior score` has 0 for its own, so that the two are not one judge."""
+
+    threads: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
+    """torch threads; leave out for one a core."""
+
+
+@dataclass(frozen=True)
 class PriorVerbs:
-    """The text-to-image model: train the embedded one, look at what it draws, score it, judge it as a critic."""
+    """The text-to-image model: train the embedded one, look at what it draws, score it, judge it as a critic; and train the reader."""
 
     action: (
         Annotated[PriorTrainOptions, tyro.conf.subcommand("train", prefix_name=False)]
         | Annotated[PriorLookOptions, tyro.conf.subcommand("look", prefix_name=False)]
         | Annotated[PriorScoreOptions, tyro.conf.subcommand("score", prefix_name=False)]
         | Annotated[PriorJudgeOptions, tyro.conf.subcommand("judge", prefix_name=False)]
+        | Annotated[PriorReaderOptions, tyro.conf.subcommand("reader", prefix_name=False)]
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from farm3d.core.errors import InputError
 
-__all__ = ["Ask", "asks", "category_in", "checked_words", "names_a_view", "slug"]
+__all__ = ["Ask", "action_in", "asks", "category_in", "checked_words", "names_a_view", "slug"]
 
 _MOST_LETTERS = 300
 _SLUG_BYTES = 80
@@ -62,6 +62,13 @@ def category_in(words: str, shipped: Sequence[str]) -> str:
         f"{words!r:.80} names no animal there is a model of; shipped: {known}",
         hint="name one of them, or say with --category which of them comes nearest",
     )
+
+
+def action_in(words: str, known: Sequence[str]) -> str | None:
+    """Return which of the ``known`` actions the words name, the first of them, or None."""
+    spoken = words.lower()
+    found = [(spoken.index(name), name) for name in known if re.search(rf"\b{re.escape(name)}\b", spoken)]
+    return min(found)[1] if found else None
 
 
 def names_a_view(words: str) -> bool:

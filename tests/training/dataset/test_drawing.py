@@ -6,17 +6,24 @@ import io
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from tests.testing.drawing_model import write_drawing_model
 
 from farm3d.core.errors import InputError
+from farm3d.core.files import sha256_of
+from farm3d.core.sealed import MANIFEST
 from farm3d.diffusion.prior import PicturePrior, load_prior
+from farm3d.model.caption_reader import AttributeNetwork, CaptionReaderConfig
 from farm3d.model.encoder import NO_ANIMAL_BELOW
+from farm3d.model.folder import save_model_folder, weights_folder
 from farm3d.training.dataset.drawing import DrawSettings, open_drawing, sample_seed
-from farm3d.training.dataset.filters import NOT_FINITE, NOT_QUADRUPED, TOO_LARGE
+from farm3d.training.dataset.filters import NOT_FINITE, NOT_QUADRUPED, NOT_THE_ANIMAL, NOT_THE_VIEW, TOO_LARGE
 from farm3d.training.dataset.phrases import embedded_book
 
 pytest.importorskip("diffusers", reason="diffusers is not installed: pip install 'farm3d[diffusion]'")
@@ -93,6 +100,46 @@ def test_what_the_backbone_takes_for_no_animal_is_refused(settings: DrawSettings
         if "failed" in row:
             assert row["failed"] == "none of 2 attempts passed" and len(row["rejected"]) == 2
     assert doubted > 0
+
+
+def one_track_reader(folder: Path, *, species: str, view: int) -> dict[str, Any]:
+    """Write a reader that sees this species from this side in every picture, and return what settings say of it."""
+    config = CaptionReaderConfig(
+        ("cow", "horse"), ("standing",), 304, "efficientnet_lite0", sha256_of(weights_folder("efficientnet_lite0") / MANIFEST)
+    )
+    tensors = {name: torch.zeros_like(value) for name, value in AttributeNetwork(304, config.species, config.actions).state_dict().items()}
+    tensors["spread"] += 1
+    tensors["answers.0.bias"][config.species.index(species)] = 4.0
+    tensors["answers.1.bias"][view] = 4.0
+    save_model_folder(folder, config, tensors=tensors, card="# toy\n")
+    return {"reader": folder, "reader_digest": sha256_of(folder / MANIFEST)}
+
+
+def test_pictures_that_do_not_show_what_the_words_say_are_refused(settings: DrawSettings, prior: PicturePrior, tmp_path: Path) -> None:
+    left = replace(settings, attempts=2, **one_track_reader(tmp_path / "left", species="horse", view=2))
+    draw = open_drawing(left, prior)
+    views, refused = set(), 0
+    for number in range(16):
+        row = facts(dict(draw(number)[1]))
+        reasons = [entry["reason"] for entry in row["rejected"]]
+        if row["view"] == 2:
+            assert NOT_THE_VIEW not in reasons
+        refused += reasons.count(NOT_THE_VIEW)
+        if "failed" not in row:
+            views.add(row["view"])
+            assert row["read"]["view"] > 0.5 and row["read"]["species"] > 0.5
+    assert views == {2} and refused > 5
+    cows = replace(settings, attempts=1, **one_track_reader(tmp_path / "cows", species="cow", view=2))
+    draw = open_drawing(cows, prior)
+    rows = [facts(dict(draw(number)[1])) for number in range(8)]
+    assert all("failed" in row for row in rows) and NOT_THE_ANIMAL in {row["rejected"][0]["reason"] for row in rows}
+    assert left.plan(8, 4).digest != cows.plan(8, 4).digest != replace(settings, attempts=1).plan(8, 4).digest
+
+
+def test_a_reader_that_changed_meanwhile_is_refused(settings: DrawSettings, prior: PicturePrior, tmp_path: Path) -> None:
+    told = one_track_reader(tmp_path / "reader", species="horse", view=0)
+    with pytest.raises(InputError, match="reader: was changed meanwhile"):
+        open_drawing(replace(settings, **{**told, "reader_digest": "0" * 64}), prior)
 
 
 @pytest.mark.parametrize(("spoil", "reason"), [(lambda x: x * float("nan"), NOT_FINITE), (lambda x: x * 0 + 1, TOO_LARGE)])

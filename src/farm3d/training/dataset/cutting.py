@@ -16,6 +16,7 @@ from farm3d.core.shapes import Float, Tensor
 from farm3d.data.photo import Photo
 from farm3d.data.preprocess import Silhouette, make_crop
 from farm3d.model.encoder import Encoder
+from farm3d.structures import Crop
 from farm3d.training.dataset.filters import thumbnail
 
 __all__ = ["LOOK_PX", "cut_out", "decoded", "json_bytes", "resized"]
@@ -24,15 +25,17 @@ LOOK_PX = 256
 """Side at which the backbone looks at crops, whatever their own: it was fitted and its threshold measured at this size."""
 
 
-def cut_out(photo: Photo, silhouette: Silhouette, *, size_px: int, encoder: Encoder) -> tuple[dict[str, bytes], dict[str, Any]]:
+def cut_out(
+    photo: Photo, silhouette: Silhouette, *, size_px: int, encoder: Encoder, crop: Crop | None = None
+) -> tuple[dict[str, bytes], dict[str, Any]]:
     """Return the members ``rgb.png`` and ``mask.png`` of a row, and the facts about them.
 
-    The crop is the one that ``farm3d reconstruct`` makes (section 1.2, grown where the outline sticks out).
+    The crop is the one that ``farm3d reconstruct`` makes (section 1.2, grown where the outline sticks out); give it where it is there.
 
     Raises:
         NoAnimalError: the silhouette is empty.
     """
-    crop = make_crop(photo, silhouette, size_px=size_px)
+    crop = crop or make_crop(photo, silhouette, size_px=size_px)
     rgb, mask = _bytes_of(crop.image.permute(1, 2, 0)), _bytes_of(crop.mask)
     with torch.no_grad():
         look = resized(torch.cat([crop.image, crop.mask[None]])[None], LOOK_PX)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,23 @@ from farm3d.core.random import numpy_generator
 from farm3d.core.shapes import Tensor
 from farm3d.core.shards import Draw, ShardPlan
 from farm3d.data.photo import photo_from_image
-from farm3d.data.preprocess import Silhouette, find_mask
+from farm3d.data.preprocess import Silhouette, find_mask, make_crop
 from farm3d.data.segment import OnnxSegmenter, Segmenter
 from farm3d.diffusion.prior import PicturePrior, load_prior
+from farm3d.model.caption_reader import CaptionReader
 from farm3d.model.encoder import NO_ANIMAL_BELOW, Encoder
 from farm3d.training.dataset.cutting import cut_out, json_bytes
-from farm3d.training.dataset.filters import NO_ANIMAL, NOT_FINITE, NOT_QUADRUPED, RULES, TOO_LARGE, reason_against
+from farm3d.training.dataset.filters import (
+    NO_ANIMAL,
+    NOT_FINITE,
+    NOT_QUADRUPED,
+    READ_RULES,
+    RULES,
+    TOO_LARGE,
+    reason_against,
+)
 from farm3d.training.dataset.phrases import VIEW_NAMES, Prompt, PromptOrder
+from farm3d.training.dataset.reading import reason_against_reading, words_read
 
 __all__ = ["FORMAT", "GENERATED_BY", "DrawSettings", "open_drawing", "sample_seed"]
 
@@ -40,9 +50,11 @@ class DrawSettings:
         phrases: name of the phrase book; prompts: what it says; book_digest: its sha256.
         guidance, steps: of drawing.
         size_px: side of the crops.
-        batch: neighbouring samples whose first attempts are drawn together: a picture's last bits depend on it.
+        batch: neighbouring samples that are drawn together: a picture's last bits depend on it.
         attempts: at most so many for a sample.
         any_animal: keep what the backbone does not take for a four-legged animal.
+        reader: folder of the caption reader that is asked whether a picture shows what its words say; None asks none;
+            reader_digest: sha256 of its manifest.
         mask_model: ONNX segmenter for models that draw no silhouettes; mask_digest: its sha256, None if none is needed.
         device: where the model runs.
         dtype: that it computes in, a name of torch's.
@@ -63,6 +75,8 @@ class DrawSettings:
     batch: int = 8
     attempts: int = 6
     any_animal: bool = False
+    reader: Path | None = None
+    reader_digest: str | None = None
     mask_model: Path | None = None
     mask_digest: str | None = None
     device: str = "cpu"
@@ -88,6 +102,8 @@ class DrawSettings:
             "device": torch.device(self.device).type,
             "dtype": self.dtype,
         }
+        if self.reader_digest is not None:
+            recipe["reader"] = {"sha256": self.reader_digest, **READ_RULES}
         return ShardPlan(self.name, recipe, count, per_shard)
 
 
@@ -108,16 +124,22 @@ def open_drawing(settings: DrawSettings, prior: PicturePrior | None = None) -> D
     if prior.digest != settings.prior_digest:
         raise InputError(f"{settings.prior}: was changed meanwhile", hint="start again")
     segmenter = None if settings.mask_digest is None else OnnxSegmenter(settings.mask_model, threads=1)
-    return _Drawing(settings, prior, segmenter, Encoder.from_pretrained())
+    encoder = Encoder.from_pretrained()
+    reader = None if settings.reader is None else CaptionReader.from_pretrained(settings.reader, encoder=encoder)
+    if reader is not None and reader.digest != settings.reader_digest:
+        raise InputError(f"{settings.reader}: was changed meanwhile", hint="start again")
+    return _Drawing(settings, prior, segmenter, encoder, reader)
 
 
 class _Drawing:
-    """Keeps the last batch of first attempts: neighbouring samples ask for it one after another."""
+    """Keeps the last block of samples: they are drawn together, and those that were refused drawn together again."""
 
-    def __init__(self, settings: DrawSettings, prior: PicturePrior, segmenter: Segmenter | None, encoder: Encoder) -> None:
-        self._settings, self._prior, self._segmenter, self._encoder = settings, prior, segmenter, encoder
+    def __init__(
+        self, settings: DrawSettings, prior: PicturePrior, segmenter: Segmenter | None, encoder: Encoder, reader: CaptionReader | None
+    ) -> None:
+        self._settings, self._prior, self._segmenter, self._encoder, self._reader = settings, prior, segmenter, encoder, reader
         self._order = PromptOrder(settings.prompts, settings.seed)
-        self._batch: tuple[int, list[np.ndarray | None]] = (-1, [])
+        self._block: tuple[int, dict[int, _Outcome]] = (-1, {})
 
     def __call__(self, number: int) -> tuple[str, dict[str, bytes]]:
         settings, prompt = self._settings, self._order(number)
@@ -135,25 +157,31 @@ class _Drawing:
             "steps": settings.steps,
             "model": {"name": settings.prior_name, "sha256": settings.prior_digest},
             "phrases": settings.phrases,
-            "rejected": [],
         }
-        for attempt in range(settings.attempts):
-            seed = sample_seed(settings.seed, number, attempt)
-            picture = self._first(number) if attempt == 0 else self._drawn([number], attempt)[0]
-            answer = self._judged(picture)
-            if isinstance(answer, str):
-                row["rejected"].append({"seed": seed, "reason": answer})
-                continue
-            members, facts = answer
-            return key, {**members, "json": json_bytes({**row, **facts, "seed": seed})}
-        return key, {"json": json_bytes({**row, "failed": f"none of {settings.attempts} attempts passed"})}
+        found = self._found(number)
+        row["rejected"] = [{"seed": sample_seed(settings.seed, number, i), "reason": reason} for i, reason in enumerate(found.reasons)]
+        if found.members is None:
+            return key, {"json": json_bytes({**row, "failed": f"none of {settings.attempts} attempts passed"})}
+        seed = sample_seed(settings.seed, number, len(found.reasons))
+        return key, {**found.members, "json": json_bytes({**row, **found.facts, "seed": seed})}
 
-    def _first(self, number: int) -> np.ndarray | None:
+    def _found(self, number: int) -> _Outcome:
+        """Return what came of a sample, after drawing its whole block: as often as it takes, the refused ones of it together."""
         size = self._settings.batch
         block = number // size
-        if self._batch[0] != block:
-            self._batch = (block, self._drawn(list(range(block * size, (block + 1) * size)), 0))
-        return self._batch[1][number % size]
+        if self._block[0] != block:
+            outcomes = {one: _Outcome() for one in range(block * size, (block + 1) * size)}
+            for attempt in range(self._settings.attempts):
+                if not (left := [one for one, outcome in outcomes.items() if outcome.members is None]):
+                    break
+                for one, picture in zip(left, self._drawn(left, attempt), strict=True):
+                    answer = self._judged(picture, self._order(one))
+                    if isinstance(answer, str):
+                        outcomes[one].reasons.append(answer)
+                    else:
+                        outcomes[one].members, outcomes[one].facts = answer
+            self._block = (block, outcomes)
+        return self._block[1][number]
 
     def _drawn(self, numbers: list[int], attempt: int) -> list[np.ndarray | None]:
         """Draw an attempt of each sample: ``[S, S, 3 or 4]`` uint8, the fourth being the coverage; None where it is not finite."""
@@ -168,17 +196,24 @@ class _Drawing:
         planes = drawn.rgb if drawn.alpha is None else torch.cat([drawn.rgb, drawn.alpha[:, None]], 1)
         return [_pixels(one) for one in planes]
 
-    def _judged(self, picture: np.ndarray | None) -> tuple[dict[str, bytes], dict[str, Any]] | str:
+    def _judged(self, picture: np.ndarray | None, prompt: Prompt) -> tuple[dict[str, bytes], dict[str, Any]] | str:
         """Return members and facts of a picture, or why it is of no use."""
         if picture is None:
             return NOT_FINITE
         found = self._silhouette(picture)
         if isinstance(found, str):
             return found
-        members, facts = cut_out(photo_from_image(picture), found, size_px=self._settings.size_px, encoder=self._encoder)
+        photo, read = photo_from_image(picture), {}
+        crop = make_crop(photo, found, size_px=self._settings.size_px)
+        if self._reader is not None:  # first, because it refuses most and costs a third of the other look
+            wanted = {"species": self._settings.category, "view": prompt.view, "action": prompt.action}
+            read = words_read(self._reader, crop.image, crop.mask, **wanted)
+            if reason := reason_against_reading(read):
+                return reason
+        members, facts = cut_out(photo, found, size_px=self._settings.size_px, encoder=self._encoder, crop=crop)
         if not self._settings.any_animal and facts["animal_probability"] < NO_ANIMAL_BELOW:
             return NOT_QUADRUPED
-        return members, facts
+        return members, ({**facts, "read": read} if read else facts)
 
     def _silhouette(self, picture: np.ndarray) -> Silhouette | str:
         """Go through the door of ``farm3d reconstruct``, after a look at what the silhouette was before it keeps one animal."""
@@ -197,6 +232,15 @@ class _Drawing:
             return find_mask(photo_from_image(picture), segmenter=segmenter)
         except NoAnimalError:
             return NO_ANIMAL
+
+
+@dataclass
+class _Outcome:
+    """What came of a sample: why attempts were refused, and members and facts of the one that passed."""
+
+    reasons: list[str] = field(default_factory=list)
+    members: dict[str, bytes] | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

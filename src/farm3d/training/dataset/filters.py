@@ -18,7 +18,10 @@ __all__ = [
     "IN_PIECES",
     "NOT_QUADRUPED",
     "NOT_FINITE",
+    "NOT_THE_ANIMAL",
+    "NOT_THE_VIEW",
     "NO_ANIMAL",
+    "READ_RULES",
     "RULES",
     "SEVERAL",
     "TOO_LARGE",
@@ -36,6 +39,8 @@ TOO_LARGE = "too large"
 IN_PIECES = "in pieces"
 NOT_QUADRUPED = "not a four-legged animal"
 NOT_FINITE = "not finite"
+NOT_THE_ANIMAL = "another animal than asked"
+NOT_THE_VIEW = "another view than asked"
 
 _CELLS = 16
 
@@ -55,6 +60,14 @@ piece of this share of the largest is an animal of its own. ``largest_piece``: s
 128 px that were shifted by three pixels, darkened by 8 % and saved as JPEG differ from themselves by 19.1 at most (240 of them); the
 nearest two of 800 that differ, often of one individual, by 23.5. A hash of brightness differences was tried first: it takes all animals
 seen from the front for copies, since a narrow one sets few of its bits.
+"""
+
+
+READ_RULES: dict[str, float] = {"species_from": 0.4, "view_from": 0.4}
+"""What the caption reader must find, part of a recipe where it is asked: the probabilities of the asked species and of the asked view.
+
+A donkey that may be a horse passes. Of the views, the next one is .1 to .3 where a picture lies near a border of two, and the one behind
+nearly all or nothing.
 """
 
 

@@ -8,19 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 from torch.nn import functional
 
 from farm3d.core.files import write_whole
 from farm3d.core.random import numpy_generator, torch_generator
-from farm3d.core.shapes import Float, Tensor
+from farm3d.core.shapes import Tensor
 from farm3d.core.tensor_bytes import bytes_from_tensors, tensors_from_bytes
+from farm3d.model.caption_reader import VIEW_COUNT, AttributeNetwork
 from farm3d.training.prior.score.features import Features
 from farm3d.training.prior.score.known import Fact
 
 __all__ = ["VIEW_COUNT", "Answers", "Classifier", "mirrored_view", "train_classifier"]
 
-VIEW_COUNT = 8
 _BATCH, _RATE, _DECAY, _SMOOTHING = 64, 2e-3, 0.02, 0.05
 _AT_ONCE = 256
 
@@ -39,38 +38,8 @@ def mirrored_view(view: int) -> int:
     return -view % VIEW_COUNT
 
 
-class Classifier(nn.Module):
-    """Two layers of convolution over the backbone's map, the mask and the place, then one hidden layer and three answers.
-
-    Args:
-        channels: of the backbone's map.
-        species, actions: the words that its answers stand for.
-    """
-
-    mean: Tensor
-    spread: Tensor
-
-    def __init__(self, channels: int, species: Sequence[str], actions: Sequence[str]) -> None:
-        super().__init__()
-        self.species, self.actions = tuple(species), tuple(actions)
-        self.register_buffer("mean", torch.zeros(channels))
-        self.register_buffer("spread", torch.ones(channels))
-        self.narrow = nn.Conv2d(channels, 96, 1)
-        self.outline = nn.Sequential(nn.Conv2d(1, 16, 4, stride=4), nn.ReLU(), nn.Conv2d(16, 32, 3, padding=1))
-        self.joint = nn.Conv2d(96 + 32 + 2, 128, 3, stride=2, padding=1)
-        self.hidden = nn.Linear(128 * 16, 256)
-        self.answers = nn.ModuleList(nn.Linear(256, count) for count in (len(self.species), VIEW_COUNT, len(self.actions)))
-        self.dropout = nn.Dropout(0.3)
-
-    def forward(self, maps: Float[Tensor, "B C 8 8"], masks: Float[Tensor, "B 32 32"]) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the logits of species, view and action."""
-        x = self.narrow((maps - self.mean[:, None, None]) / self.spread[:, None, None])
-        steps = torch.linspace(-1, 1, 8).to(x)
-        place = torch.stack([steps[:, None].expand(8, 8), steps[None].expand(8, 8)]).expand(len(x), -1, -1, -1)
-        x = functional.relu(torch.cat([x, self.outline(masks[:, None]), place], 1))
-        x = functional.relu(self.joint(x)).flatten(1)
-        x = self.dropout(functional.relu(self.hidden(self.dropout(x))))
-        return self.answers[0](x), self.answers[1](x), self.answers[2](x)
+class Classifier(AttributeNetwork):
+    """The network of the caption reader, asked for its likeliest words."""
 
     @torch.no_grad()
     def answer(self, features: Features) -> Answers:

@@ -1,0 +1,51 @@
+"""``farm3d prior reader``: train what tells whether a drawn picture shows what its words say."""
+
+from __future__ import annotations
+
+import shlex
+
+from farm3d.apps.prior_options import PriorReaderOptions
+from farm3d.apps.prior_score import tell_stages
+from farm3d.core.errors import InputError
+
+__all__ = ["reader_for_prior"]
+
+
+def reader_for_prior(options: PriorReaderOptions) -> int:
+    """Train the reader; return 0.
+
+    Raises:
+        Farm3DError: data or options that cannot be used, a folder that cannot be written.
+    """
+    import torch
+
+    from farm3d.core.sealed import MANIFEST
+    from farm3d.training.prior.reader import ReaderSettings, train_reader
+
+    settings = ReaderSettings(options.taught, options.epochs, options.seed)
+    if options.out.exists() and not (options.out / MANIFEST).is_file():
+        raise InputError(f"{options.out}: exists and is not a model folder", hint="choose another --out folder")
+    if options.threads is not None:
+        torch.set_num_threads(max(options.threads, 1))
+    score = train_reader(
+        settings,
+        training=options.data,
+        held_out=options.held_out or options.data,
+        state=options.state,
+        out=options.out,
+        command=_command(options),
+        tell=tell_stages(),
+    )
+    print(
+        f"{options.out}: of {score.pictures} held-out pictures reads species {100 * score.species:.1f} %, view {100 * score.view:.1f} % "
+        f"(next {100 * score.next_view:.1f}, behind {100 * score.behind:.1f}), action {100 * score.action:.1f} %"
+    )
+    return 0
+
+
+def _command(options: PriorReaderOptions) -> str:
+    """Say what was asked, without the places of this machine."""
+    data, held_out = (" ".join(shlex.quote(path.name) for path in paths) for paths in (options.data, options.held_out))
+    told = f" --held-out {held_out}" if held_out else ""
+    numbers = f"--taught {options.taught} --epochs {options.epochs} --seed {options.seed}"
+    return f"farm3d prior reader --data {data}{told} --out OUT --state STATE {numbers}"

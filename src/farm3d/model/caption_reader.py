@@ -1,0 +1,160 @@
+"""The caption reader: which animal a picture shows, from which of eight sides, and what it does, in the barn's words.
+
+A text-to-image model does not always draw what it was asked. As large collections of pictures are cleaned with a model that compares
+pictures with their captions, so :mod:`farm3d.training.dataset.drawing` asks this small network, on the frozen backbone's features, before
+a picture may teach anything. It knows pictures and captions of the barn, and no camera, depth or shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from farm3d.core.errors import ModelError
+from farm3d.core.files import sha256_of
+from farm3d.core.sealed import MANIFEST
+from farm3d.core.shapes import Float, Tensor, checked
+from farm3d.model.encoder import Encoder
+from farm3d.model.folder import expect_tensors, load_model_folder, weights_folder
+
+__all__ = ["READER_NAME", "VIEW_COUNT", "AttributeNetwork", "CaptionReader", "CaptionReaderConfig", "Reading", "maps_and_masks"]
+
+READER_NAME = "caption_reader"
+"""Of the shipped one."""
+
+VIEW_COUNT = 8
+_PICTURE_PX = 256  # at which the backbone looks
+_GREY = 0.5  # sRGB, behind animals that are cut out
+_MAP, _MASK = 8, 32
+
+
+@dataclass(frozen=True)
+class CaptionReaderConfig:
+    """What a reader can say, and which backbone it was trained on.
+
+    Attributes:
+        species, actions: the words that its answers stand for.
+        channels: of the backbone's map.
+        encoder: model folder of the backbone; encoder_digest: sha256 of its manifest.
+    """
+
+    species: tuple[str, ...]
+    actions: tuple[str, ...]
+    channels: int
+    encoder: str
+    encoder_digest: str
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """What is seen in B pictures, as probabilities.
+
+    Attributes:
+        species: ``[B, S]``; view: ``[B, 8]``, 0 the front and 2 the animal's left side; action: ``[B, A]``.
+    """
+
+    species: Float[Tensor, "B S"]
+    view: Float[Tensor, "B 8"]
+    action: Float[Tensor, "B A"]
+
+
+class AttributeNetwork(nn.Module):
+    """Two layers of convolution over the backbone's map, the mask and the place, then one hidden layer and three answers.
+
+    Args:
+        channels: of the backbone's map.
+        species, actions: the words that its answers stand for.
+    """
+
+    mean: Tensor
+    spread: Tensor
+
+    def __init__(self, channels: int, species: Sequence[str], actions: Sequence[str]) -> None:
+        super().__init__()
+        self.species, self.actions = tuple(species), tuple(actions)
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("spread", torch.ones(channels))
+        self.narrow = nn.Conv2d(channels, 96, 1)
+        self.outline = nn.Sequential(nn.Conv2d(1, 16, 4, stride=4), nn.ReLU(), nn.Conv2d(16, 32, 3, padding=1))
+        self.joint = nn.Conv2d(96 + 32 + 2, 128, 3, stride=2, padding=1)
+        self.hidden = nn.Linear(128 * 16, 256)
+        self.answers = nn.ModuleList(nn.Linear(256, count) for count in (len(self.species), VIEW_COUNT, len(self.actions)))
+        self.dropout = nn.Dropout(0.3)
+
+    def forward(self, maps: Float[Tensor, "B C 8 8"], masks: Float[Tensor, "B 32 32"]) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the logits of species, view and action."""
+        x = self.narrow((maps - self.mean[:, None, None]) / self.spread[:, None, None])
+        steps = torch.linspace(-1, 1, _MAP).to(x)
+        place = torch.stack([steps[:, None].expand(_MAP, _MAP), steps[None].expand(_MAP, _MAP)]).expand(len(x), -1, -1, -1)
+        x = functional.relu(torch.cat([x, self.outline(masks[:, None]), place], 1))
+        x = functional.relu(self.joint(x)).flatten(1)
+        x = self.dropout(functional.relu(self.hidden(self.dropout(x))))
+        return self.answers[0](x), self.answers[1](x), self.answers[2](x)
+
+
+@torch.no_grad()
+def maps_and_masks(
+    encoder: Encoder, image: Float[Tensor, "B 3 S S"], mask: Float[Tensor, "B S S"]
+) -> tuple[Float[Tensor, "B C 8 8"], Float[Tensor, "B 32 32"]]:
+    """Return what the network looks at: the backbone's map of the animal cut out on grey, so that backgrounds decide nothing, and its mask.
+
+    Args:
+        image: sRGB in [0, 1]; mask: coverage.
+    """
+    plain = torch.lerp(torch.full_like(image, _GREY), image, mask[:, None])
+    large = functional.interpolate(plain, (_PICTURE_PX, _PICTURE_PX), mode="bilinear", align_corners=False, antialias=True)
+    maps = functional.adaptive_avg_pool2d(encoder.features(large.clamp(0, 1)), _MAP)
+    return maps, functional.adaptive_avg_pool2d(mask[:, None], _MASK)[:, 0]
+
+
+class CaptionReader:
+    """Reads pictures of animals that are cut out.
+
+    Attributes:
+        config: what it can say; digest: sha256 of its folder's manifest.
+    """
+
+    def __init__(self, config: CaptionReaderConfig, network: AttributeNetwork, encoder: Encoder, *, digest: str = "") -> None:
+        self.config, self.digest = config, digest
+        self._network, self._encoder = network.eval(), encoder
+
+    @classmethod
+    def from_pretrained(cls, folder: Path | str | None = None, *, encoder: Encoder | None = None) -> Self:
+        """Load a model folder, by default the one shipped with the package.
+
+        Args:
+            folder: of `farm3d prior reader`.
+            encoder: the shipped backbone, where it is loaded already.
+
+        Raises:
+            ModelError: the folder is missing, damaged, of another kind, or was trained on another backbone than the shipped one.
+        """
+        folder = weights_folder(READER_NAME) if folder is None else Path(folder)
+        config, tensors = load_model_folder(folder, CaptionReaderConfig)
+        there = sha256_of(weights_folder(config.encoder) / MANIFEST)
+        if there != config.encoder_digest:
+            raise ModelError(f"{folder}: was trained on another {config.encoder}", hint="train it again: `farm3d prior reader`")
+        with torch.device("meta"):
+            network = AttributeNetwork(config.channels, config.species, config.actions)
+        expect_tensors(tensors, {name: tuple(value.shape) for name, value in network.state_dict().items()}, where=str(folder))
+        network.load_state_dict({name: value.float() for name, value in tensors.items()}, assign=True)
+        network.requires_grad_(False)
+        return cls(config, network, encoder or Encoder.from_pretrained(weights_folder(config.encoder)), digest=sha256_of(folder / MANIFEST))
+
+    @checked
+    @torch.no_grad()
+    def read(self, image: Float[Tensor, "B 3 S S"], mask: Float[Tensor, "B S S"]) -> Reading:
+        """Return what pictures show.
+
+        Args:
+            image: sRGB in [0, 1], the animal's box filling most of the square, as the crops of ``reconstruct`` do.
+            mask: coverage of the animal.
+        """
+        species, view, action = self._network(*maps_and_masks(self._encoder, image, mask))
+        return Reading(species.softmax(1), view.softmax(1), action.softmax(1))

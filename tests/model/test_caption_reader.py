@@ -1,0 +1,65 @@
+"""The caption reader: what it says, that backgrounds do not matter to it, and that a folder of another backbone is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from farm3d.core.errors import ModelError
+from farm3d.core.files import sha256_of
+from farm3d.core.sealed import MANIFEST
+from farm3d.model.caption_reader import AttributeNetwork, CaptionReader, CaptionReaderConfig
+from farm3d.model.encoder import Encoder
+from farm3d.model.folder import save_model_folder, weights_folder
+
+CONFIG = CaptionReaderConfig(
+    species=("cow", "horse"),
+    actions=("standing", "walking"),
+    channels=304,
+    encoder="efficientnet_lite0",
+    encoder_digest=sha256_of(weights_folder("efficientnet_lite0") / MANIFEST),
+)
+
+
+def saved(folder: Path, config: CaptionReaderConfig = CONFIG) -> Path:
+    torch.manual_seed(0)
+    network = AttributeNetwork(config.channels, config.species, config.actions)
+    save_model_folder(folder, config, tensors={name: value.half() for name, value in network.state_dict().items()}, card="# toy\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Encoder:
+    return Encoder.from_pretrained()
+
+
+def test_it_says_probabilities_and_backgrounds_do_not_matter(tmp_path: Path, encoder: Encoder) -> None:
+    reader = CaptionReader.from_pretrained(saved(tmp_path / "toy"), encoder=encoder)
+    generator = torch.Generator().manual_seed(0)
+    image, mask = torch.rand(2, 3, 64, 64, generator=generator), torch.zeros(2, 64, 64)
+    mask[:, 16:48, 8:56] = 1
+    reading = reader.read(image, mask)
+    for values, count in ((reading.species, 2), (reading.view, 8), (reading.action, 2)):
+        assert values.shape == (2, count) and torch.allclose(values.sum(1), torch.ones(2))
+    assert not torch.allclose(reading.view[0], reading.view[1])
+    elsewhere = torch.where(mask[:, None] > 0, image, torch.rand(2, 3, 64, 64, generator=generator))
+    assert torch.equal(reader.read(elsewhere, mask).view, reading.view)
+
+
+def test_the_shipped_one_reads_the_barns_species() -> None:
+    reader = CaptionReader.from_pretrained()
+    assert {"horse", "cow", "sheep"} <= set(reader.config.species) and "galloping" in reader.config.actions
+    assert reader.digest == sha256_of(weights_folder("caption_reader") / MANIFEST)
+
+
+def test_a_reader_of_another_backbone_or_shape_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="another efficientnet_lite0"):
+        CaptionReader.from_pretrained(saved(tmp_path / "other", replace(CONFIG, encoder_digest="0" * 64)))
+    network = AttributeNetwork(CONFIG.channels, CONFIG.species, CONFIG.actions)
+    tensors = {name: value for name, value in network.state_dict().items() if name != "hidden.bias"}
+    save_model_folder(tmp_path / "less", CONFIG, tensors=tensors, card="# toy\n")
+    with pytest.raises(ModelError, match=r"hidden\.bias"):
+        CaptionReader.from_pretrained(tmp_path / "less")
