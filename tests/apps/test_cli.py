@@ -31,8 +31,8 @@ def told(capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def test_every_option_of_reconstruct() -> None:
-    words = "reconstruct a.jpg b --category cow --mask masks --segmenter net.onnx --refine-steps 7 --height-m 1.4 --seed 3 --threads 2"
-    words += " --turntable --texture-px 512 --with-light --texture-from c.glb --texture-mask m.png --overwrite --out o"
+    words = "reconstruct a.jpg b --category cow --mask masks --segmenter net.onnx --refine-steps 7 --reader none --height-m 1.4"
+    words += " --seed 3 --threads 2 --turntable --texture-px 512 --with-light --texture-from c.glb --texture-mask m.png --overwrite --out o"
     assert cli.parse(words.split()) == ReconstructOptions(
         photos=(Path("a.jpg"), Path("b")),
         out=Path("o"),
@@ -40,6 +40,7 @@ def test_every_option_of_reconstruct() -> None:
         mask=Path("masks"),
         segmenter=Path("net.onnx"),
         refine_steps=7,
+        reader="none",
         height_m=1.4,
         seed=3,
         threads=2,

@@ -11,7 +11,7 @@ import torch
 from farm3d.core.errors import ModelError
 from farm3d.core.files import sha256_of
 from farm3d.core.sealed import MANIFEST
-from farm3d.model.caption_reader import AttributeNetwork, CaptionReader, CaptionReaderConfig
+from farm3d.model.caption_reader import AttributeNetwork, CaptionReader, CaptionReaderConfig, view_doubts
 from farm3d.model.encoder import Encoder
 from farm3d.model.folder import save_model_folder, weights_folder
 
@@ -63,3 +63,21 @@ def test_a_reader_of_another_backbone_or_shape_is_refused(tmp_path: Path) -> Non
     save_model_folder(tmp_path / "less", CONFIG, tensors=tensors, card="# toy\n")
     with pytest.raises(ModelError, match=r"hidden\.bias"):
         CaptionReader.from_pretrained(tmp_path / "less")
+
+
+def test_doubts_lie_between_those_of_the_two_nearest_views(encoder: Encoder) -> None:
+    view = torch.tensor([0.4, 0.3, 0.0, 0.1, 0.1, 0.05, 0.0, 0.05])
+    azimuth = torch.deg2rad(torch.tensor([0.0, 45.0, 22.5, 90.0, -45.0, 359.999]))
+    doubts = view_doubts(view, azimuth)
+    assert torch.allclose(doubts[:2], -view[:2].log()) and torch.isclose(doubts[2], doubts[:2].mean())
+    assert torch.isclose(doubts[3], torch.tensor(100.0).log())  # nothing is impossible
+    assert torch.isclose(doubts[4], -view[7].log(), atol=1e-4) and torch.isclose(doubts[5], doubts[0], atol=1e-3)
+
+
+def test_maps_that_are_there_are_read_as_the_picture_is(tmp_path: Path, encoder: Encoder) -> None:
+    reader = CaptionReader.from_pretrained(saved(tmp_path / "toy"), encoder=encoder)
+    generator = torch.Generator().manual_seed(0)
+    image, mask = torch.rand(1, 3, 256, 256, generator=generator), torch.zeros(1, 256, 256)
+    mask[:, 64:192, 32:224] = 1
+    maps = encoder.features(torch.lerp(torch.full_like(image, 0.5), image, mask[:, None]))
+    assert torch.allclose(reader.read_maps(maps, mask).view, reader.read(image, mask).view, atol=1e-5)

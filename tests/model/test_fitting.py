@@ -146,3 +146,20 @@ def test_one_pass_delivers_the_start_that_explains_the_picture(prior: CategoryPr
     assert abs(sum(h.confidence for h in found.hypotheses) - 1) < 1e-3 and found.hypotheses[0].confidence > 0.5
     refined = fit(prior, crop, features=features, options=FitOptions(refine_steps=5), starts=Parameters.start(prior, azimuths))
     assert refined.terms.iou[0] > found.terms.iou[0]
+
+
+def test_who_knows_the_view_decides_between_starts_that_explain_alike(prior: CategoryPrior) -> None:
+    """An outline from the side is explained about as well from a little before it as from a little behind: the reader's word decides."""
+    crop, _ = drawn_crop(prior, 90.0)
+    starts = Parameters.start(prior, torch.deg2rad(torch.tensor([65.0, 115.0])))
+
+    def first(view: list[float] | None) -> tuple[float, float]:
+        given = None if view is None else torch.tensor(view)
+        table = fit(prior, crop, features=None, options=FitOptions(refine=False), starts=starts, view=given).hypotheses
+        return table[0].azimuth_deg, table[0].score
+
+    _, least = first(None)
+    front, rear = [0.02] * 8, [0.02] * 8
+    front[1], rear[3] = 0.86, 0.86
+    assert first(front)[0] == 65.0 and first(rear)[0] == 115.0
+    assert first([1 / 8] * 8)[0] == first(None)[0] and first([1 / 8] * 8)[1] > least

@@ -129,6 +129,7 @@ def _baseline(options: BaselineOptions) -> None:
             category=options.category,
             refine=options.refine,
             refine_steps=options.refine_steps,
+            reader=options.reader,
             seed=options.seed,
             processes=options.processes,
             overwrite=options.overwrite,

@@ -62,6 +62,9 @@ class BaselineOptions:
     refine: bool = True
     """Whether a learned category's answer is refined (fit); --no-refine delivers what one pass gives."""
 
+    reader: Annotated[str, tyro.conf.arg(metavar="auto|none|DIR")] = "auto"
+    """Who is asked about the view, where a learned category has several answers (fit); none is for comparison."""
+
     refine_steps: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
     """Gradient steps of the fit; leave out for the model's own number."""
 

@@ -40,6 +40,10 @@ class ReconstructOptions:
     refine: bool = True
     """Refine what the model's networks read off the picture; --no-refine delivers that as it is: quicker, and less close to the outline."""
 
+    reader: Annotated[str, tyro.conf.arg(metavar="auto|none|DIR")] = "auto"
+    """Who is asked from which side a picture was taken, where a learned category has several answers: auto asks the shipped caption
+    reader, none nobody; or a folder of `farm3d prior reader`."""
+
     refine_steps: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
     """Gradient steps of the fit: more is slower and a little closer; leave out for the model's own number."""
 

@@ -72,7 +72,7 @@ def _every(photos: list[Path], waiting: list[Path], masks: dict[Path, Path | Non
     from farm3d.model.reconstructor import Reconstructor
 
     torch.set_num_threads(options.threads or os.cpu_count() or 1)
-    reconstructor = open_category(options.category)
+    reconstructor = open_category(options.category, reader=options.reader)
     if not options.refine and isinstance(reconstructor, Reconstructor) and reconstructor.learned is None:
         learned = f"{options.category}-learned"
         hint = f"--category {learned} has some" if learned in shipped_categories() else "leave it out, or take a category of `farm3d train`"
@@ -124,7 +124,7 @@ def _every(photos: list[Path], waiting: list[Path], masks: dict[Path, Path | Non
     return 2 if any(entry["status"] == "failed" for entry in report) else 0
 
 
-def open_category(name: str) -> Reconstructor | AnyCategory:
+def open_category(name: str, *, reader: str = "auto") -> Reconstructor | AnyCategory:
     """Load a category by name or folder, or for ``auto`` all shipped ones, of each kind of animal the one that bears its plain name.
 
     Raises:
@@ -135,8 +135,8 @@ def open_category(name: str) -> Reconstructor | AnyCategory:
     from farm3d.model.reconstructor import Reconstructor
 
     if name != AUTO:
-        return Reconstructor.from_pretrained(name)
-    return AnyCategory.from_pretrained([one for one in shipped_categories() if not one.endswith("-learned")])
+        return Reconstructor.from_pretrained(name, reader=reader)
+    return AnyCategory.from_pretrained([one for one in shipped_categories() if not one.endswith("-learned")], reader=reader)
 
 
 def _kept(photo: Path, options: ReconstructOptions) -> dict[str, Any]:

@@ -96,6 +96,7 @@ def fits(
     category: str | None = None,
     refine: bool = True,
     refine_steps: int | None = None,
+    reader: str = "auto",
     seed: int = 0,
     processes: int = 1,
     overwrite: bool = False,
@@ -110,6 +111,7 @@ def fits(
         category: name or folder of the model to use for all; None takes each picture's own.
         refine: False delivers what one pass of a learned category gives.
         refine_steps: steps of the last stage; None is the model's own number.
+        reader: as :meth:`farm3d.Reconstructor.from_pretrained` takes it.
         processes: more than one start fresh interpreters, each with one torch thread and its own models.
 
     Raises:
@@ -118,11 +120,11 @@ def fits(
         OutputError: ``out`` cannot be written.
     """
     jobs = ((key, members) for key, members in truth_members(truth))
-    arguments = (Path(out), write_product, category, refine, refine_steps, seed, overwrite)
+    arguments = (Path(out), write_product, category, refine, refine_steps, reader, seed, overwrite)
     yield from ordered_map(_fit, jobs, processes=processes, initializer=_prepare, arguments=arguments)
 
 
-_worker: tuple[Path, ProductWriter, str | None, bool, int | None, int, bool] | None = None
+_worker: tuple[Path, ProductWriter, str | None, bool, int | None, str, int, bool] | None = None
 _reconstructors: dict[str, Reconstructor] = {}
 
 
@@ -136,14 +138,14 @@ def _fit(job: tuple[str, dict[str, bytes]]) -> Outcome:
     from farm3d.model.reconstructor import Reconstructor
 
     assert _worker is not None
-    out, write_product, category, refine, refine_steps, seed, overwrite = _worker
+    out, write_product, category, refine, refine_steps, reader, seed, overwrite = _worker
     key, members = job
     if not overwrite and is_answered(out, key):
         return key, None
     truth = decode_truth(key, members)
     name = category or truth.category
     if name not in _reconstructors:
-        _reconstructors[name] = Reconstructor.from_pretrained(name)
+        _reconstructors[name] = Reconstructor.from_pretrained(name, reader=reader)
     note = out / f"{key}.failed.txt"
     started = time.perf_counter()
     try:

@@ -56,14 +56,14 @@ class AnyCategory:
         self.reconstructors = dict(reconstructors)
 
     @classmethod
-    def from_pretrained(cls, names: Sequence[Path | str], *, device: torch.device | str = "cpu") -> Self:
-        """Load categories by folder or by the names of shipped ones.
+    def from_pretrained(cls, names: Sequence[Path | str], *, device: torch.device | str = "cpu", reader: Path | str = "auto") -> Self:
+        """Load categories by folder or by the names of shipped ones; ``reader`` as of :meth:`Reconstructor.from_pretrained`.
 
         Raises:
             ModelError: one is damaged, incomplete or of another kind.
             InputError: they have different backbones, or two are of the same kind of animal.
         """
-        loaded = [Reconstructor.from_pretrained(name, device=device) for name in names]
+        loaded = [Reconstructor.from_pretrained(name, device=device, reader=reader) for name in names]
         backbones = {one.prior.config.encoder for one in loaded}
         if len(backbones) > 1:
             raise InputError(f"categories with different backbones: {', '.join(sorted(backbones))}", hint="name one with --category")

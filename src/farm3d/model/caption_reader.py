@@ -2,11 +2,13 @@
 
 A text-to-image model does not always draw what it was asked. As large collections of pictures are cleaned with a model that compares
 pictures with their captions, so :mod:`farm3d.training.dataset.drawing` asks this small network, on the frozen backbone's features, before
-a picture may teach anything. It knows pictures and captions of the barn, and no camera, depth or shape.
+a picture may teach anything; and :mod:`farm3d.model.reconstructor` asks it from which side a picture was taken, where outlines cannot tell.
+It knows pictures and captions of the barn, and no camera, depth or shape.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +25,16 @@ from farm3d.core.shapes import Float, Tensor, checked
 from farm3d.model.encoder import Encoder
 from farm3d.model.folder import expect_tensors, load_model_folder, weights_folder
 
-__all__ = ["READER_NAME", "VIEW_COUNT", "AttributeNetwork", "CaptionReader", "CaptionReaderConfig", "Reading", "maps_and_masks"]
+__all__ = [
+    "READER_NAME",
+    "VIEW_COUNT",
+    "AttributeNetwork",
+    "CaptionReader",
+    "CaptionReaderConfig",
+    "Reading",
+    "maps_and_masks",
+    "view_doubts",
+]
 
 READER_NAME = "caption_reader"
 """Of the shipped one."""
@@ -32,6 +43,7 @@ VIEW_COUNT = 8
 _PICTURE_PX = 256  # at which the backbone looks
 _GREY = 0.5  # sRGB, behind animals that are cut out
 _MAP, _MASK = 8, 32
+_LEAST = 0.01  # probability of a view: the reader is sometimes wrong and sure
 
 
 @dataclass(frozen=True)
@@ -98,6 +110,19 @@ class AttributeNetwork(nn.Module):
         return self.answers[0](x), self.answers[1](x), self.answers[2](x)
 
 
+def view_doubts(view: Float[Tensor, "8"], azimuth: Float[Tensor, "N"]) -> Float[Tensor, "N"]:
+    """Return minus the logarithm of how probable it is that the picture was taken from these azimuths, at most that of :data:`_LEAST`.
+
+    Args:
+        view: probabilities of the eight views.
+        azimuth: radians, 0 before the face, a quarter turn at the animal's left side; between two views the logarithm is interpolated.
+    """
+    doubts = -view.clamp_min(_LEAST).log()
+    place = (azimuth / (2 * math.pi) * VIEW_COUNT) % VIEW_COUNT
+    low = place.floor()
+    return torch.lerp(doubts[low.long() % VIEW_COUNT], doubts[(low.long() + 1) % VIEW_COUNT], place - low)
+
+
 @torch.no_grad()
 def maps_and_masks(
     encoder: Encoder, image: Float[Tensor, "B 3 S S"], mask: Float[Tensor, "B S S"]
@@ -156,5 +181,25 @@ class CaptionReader:
             image: sRGB in [0, 1], the animal's box filling most of the square, as the crops of ``reconstruct`` do.
             mask: coverage of the animal.
         """
-        species, view, action = self._network(*maps_and_masks(self._encoder, image, mask))
+        return self._read(*maps_and_masks(self._encoder, image, mask))
+
+    @checked
+    @torch.no_grad()
+    def read_maps(self, maps: Float[Tensor, "B C G G"], mask: Float[Tensor, "B S S"]) -> Reading:
+        """Return what pictures show, from the backbone's maps of them.
+
+        Args:
+            maps: of the animal cut out on grey at 256 px, as :meth:`farm3d.model.reconstructor.Reconstructor.maps` gives them.
+            mask: coverage of the animal.
+        """
+        small = functional.adaptive_avg_pool2d(mask[:, None], _MASK)[:, 0]
+        return self._read(functional.adaptive_avg_pool2d(maps, _MAP), small)
+
+    def to(self, device: torch.device | str) -> Self:
+        """Move it to a device and return self."""
+        self._network, self._encoder = self._network.to(device), self._encoder.to(device)
+        return self
+
+    def _read(self, maps: Float[Tensor, "B C 8 8"], masks: Float[Tensor, "B 32 32"]) -> Reading:
+        species, view, action = self._network(maps, masks)
         return Reading(species.softmax(1), view.softmax(1), action.softmax(1))

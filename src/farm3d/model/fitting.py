@@ -19,6 +19,7 @@ from farm3d.core.errors import Cancelled
 from farm3d.core.random import torch_generator
 from farm3d.core.shapes import Float, Tensor
 from farm3d.model.appearance import vertex_colours
+from farm3d.model.caption_reader import view_doubts
 from farm3d.model.objective import Target, Terms, Weights, measure, target_of
 from farm3d.model.parameters import FIELD_OF_VIEW_DEG, Parameters, Posed, pose
 from farm3d.model.prior import CategoryPrior
@@ -122,6 +123,10 @@ GUIDED_SAGITTAL = 0.5
 SCORE_SOFTNESS = 0.05
 """Temperature of scores where they are made probabilities. Not calibrated: docs/benchmark.md has what came of it."""
 
+READ_WEIGHT = 0.075
+"""Of :func:`farm3d.model.caption_reader.view_doubts` in the choice among hypotheses: as if scores were log-probabilities at
+:data:`SCORE_SOFTNESS`."""
+
 
 # Start poses that the second round tries from each surviving view: flexion (x) in radians by bone prefix. A leg that has settled on
 # its neighbour's outline, or a head that has grown to reach the grass, does not find back by gradient.
@@ -154,6 +159,7 @@ def fit(
     features: Float[Tensor, "D G G"] | None,
     options: FitOptions | None = None,
     starts: Parameters | None = None,
+    view: Float[Tensor, "8"] | None = None,
     callback: Callable[[Progress], bool | None] | None = None,
 ) -> Fit:
     """Fit the category to one crop.
@@ -164,6 +170,7 @@ def fit(
         features: the crop's backbone features projected by ``prior.project``, or None to use the outline alone.
         options: number of hypotheses and steps.
         starts: cameras and poses to start from, at :data:`GUIDED_SAGITTAL`; None starts all round the template.
+        view: how probable each of the eight views is, read off the picture by who knows captions; None asks the fit alone.
         callback: called after each step; returning False stops.
 
     Raises:
@@ -180,9 +187,12 @@ def fit(
         target = target_of(crop, size_px=stage.size_px, features=features)
         parameters, terms, posed = _refine(prior, parameters, target, stage, callback, (done, total))
         done += stage.steps
-        order = terms.fit.argsort()
+        scores = terms.fit.detach()
+        if view is not None:
+            scores = scores + READ_WEIGHT * view_doubts(view, parameters.azimuth.detach())
+        order = scores.argsort()
         if not records:
-            records = _table(origin, parameters, terms, order)
+            records = _table(origin, parameters, terms, scores, order)
         parameters = parameters.pick(order[: stage.survivors])
         if stage.name == "views" and len(table) > 1:
             parameters = _with_variants(prior, parameters)
@@ -224,18 +234,18 @@ def _coat(prior: CategoryPrior, posed: Posed, target: Target) -> Float[Tensor, "
         return torch.stack(coats)
 
 
-def _table(origin: Tensor, parameters: Parameters, terms: Terms, order: Tensor) -> list[Hypothesis]:
+def _table(origin: Tensor, parameters: Parameters, terms: Terms, scores: Tensor, order: Tensor) -> list[Hypothesis]:
     def degrees(angle: Tensor) -> float:
         return (math.degrees(angle.item()) + 180) % 360 - 180
 
-    confidence = torch.softmax(-terms.fit.detach() / SCORE_SOFTNESS, 0)
+    confidence = torch.softmax(-scores / SCORE_SOFTNESS, 0)
     return [
         Hypothesis(
             round(degrees(origin[i]), 1),
             round(degrees(parameters.azimuth[i]), 1),
             round(terms.iou[i].item(), 4),
             round(terms.feature[i].item(), 4),
-            round(terms.fit[i].item(), 4),
+            round(scores[i].item(), 4),
             round(confidence[i].item(), 4),
         )
         for i in order.tolist()

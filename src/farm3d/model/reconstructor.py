@@ -18,6 +18,7 @@ from farm3d.data.photo import Photo, load_photo, photo_from_image, shown_path
 from farm3d.data.preprocess import Silhouette, find_mask, make_crop, one_animal
 from farm3d.data.segment import OnnxSegmenter, Segmenter
 from farm3d.model.appearance import estimate_appearance
+from farm3d.model.caption_reader import CaptionReader
 from farm3d.model.category.first_guess import first_guess
 from farm3d.model.category.learned import LearnedCategory, load_category
 from farm3d.model.encoder import NO_ANIMAL_BELOW, Encoder
@@ -82,23 +83,39 @@ class Reconstructor:
         result = reconstructor("photo.jpg", mask="photo_mask.png")
     """
 
-    def __init__(self, prior: CategoryPrior, encoder: Encoder, learned: LearnedCategory | None = None) -> None:
+    def __init__(
+        self, prior: CategoryPrior, encoder: Encoder, learned: LearnedCategory | None = None, reader: CaptionReader | None = None
+    ) -> None:
         self.prior = prior
         self.encoder = encoder
         self.learned = learned
+        self.reader = reader
         self.device = torch.device("cpu")
 
     @classmethod
-    def from_pretrained(cls, folder: Path | str, *, device: torch.device | str = "cpu") -> Self:
+    def from_pretrained(cls, folder: Path | str, *, device: torch.device | str = "cpu", reader: Path | str = "auto") -> Self:
         """Load a category by folder, or by the name of a shipped one (``horse``, ``cow``), and the backbone it was made for.
 
         A learned category (``farm3d train``) brings networks that look at the picture first; one without is fitted from all sides.
+
+        Args:
+            folder: of the category.
+            device: where it runs.
+            reader: who is asked from which side a picture was taken, where a learned category has several answers: "auto" is the shipped
+                caption reader if it knows the category, "none" nobody; or the folder of one. The features of one that is only fitted know
+                photographs better than it does (docs/experiments.md).
 
         Raises:
             ModelError: a folder is damaged, incomplete or of another kind.
         """
         prior, learned = load_category(folder)
-        return cls(prior, Encoder.from_pretrained(weights_folder(prior.config.encoder)), learned).to(device)
+        encoder = Encoder.from_pretrained(weights_folder(prior.config.encoder))
+        asked = None
+        if learned is not None and reader != "none":
+            asked = CaptionReader.from_pretrained(None if reader == "auto" else reader, encoder=encoder)
+            if asked.config.encoder != prior.config.encoder or prior.config.category not in asked.config.species:
+                asked = None
+        return cls(prior, encoder, learned, asked).to(device)
 
     def save_pretrained(self, folder: Path | str, *, card: str) -> None:
         """Write the category as a model folder; the backbone stays where it is."""
@@ -110,6 +127,7 @@ class Reconstructor:
         self.learned = None if self.learned is None else self.learned.to(self.device)
         self.prior = self.prior.to(self.device) if self.learned is None else self.learned.prior
         self.encoder = self.encoder.to(self.device)
+        self.reader = None if self.reader is None else self.reader.to(self.device)
         return self
 
     def __call__(
@@ -158,7 +176,7 @@ class Reconstructor:
         with _one_thread():
             guess = None if self.learned is None else first_guess(self.learned, crop, maps, sagittal=GUIDED_SAGITTAL)
             prior, starts = (self.prior, None) if guess is None else (guess.prior, guess.starts)
-            found = fit(prior, crop, features=features, options=options, starts=starts, callback=callback)
+            found = fit(prior, crop, features=features, options=options, starts=starts, view=self._view(crop, maps), callback=callback)
         clock("fit")
         side = min(_TEXTURE_CROP_PX, max(_FIT_PX, round(crop.box_px[2])))
         detailed = crop if side == _FIT_PX else self._crop(photo, silhouette, side, crop.box_px)
@@ -188,8 +206,13 @@ class Reconstructor:
         features = self.prior.project(maps)[0]
         with _one_thread():
             guess = first_guess(self.learned, crop, maps, sagittal=GUIDED_SAGITTAL)
-            found = fit(guess.prior, crop, features=features, options=FitOptions(refine=False), starts=guess.starts)
+            view = self._view(crop, maps)
+            found = fit(guess.prior, crop, features=features, options=FitOptions(refine=False), starts=guess.starts, view=view)
         return found.hypotheses[0].score
+
+    def _view(self, crop: Crop, maps: torch.Tensor) -> torch.Tensor | None:
+        """Return how probable each of the eight views is to the caption reader; None if there is none."""
+        return None if self.reader is None else self.reader.read_maps(maps, crop.mask[None]).view[0]
 
     def _crop(self, photo: Photo, silhouette: Silhouette, size_px: int, box_px: tuple[float, float, float] | None = None) -> Crop:
         return make_crop(photo, silhouette, size_px=size_px, box_px=box_px).to(self.device)

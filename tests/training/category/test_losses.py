@@ -18,6 +18,7 @@ from farm3d.training.category.losses import (
     mask_loss,
     missing_loss,
     score_loss,
+    view_loss,
 )
 
 
@@ -89,3 +90,18 @@ def test_a_distance_has_slope_one() -> None:
         last.weight.add_(0.05)
     eikonal_loss(field, points).backward()
     assert all(parameter.grad is not None for parameter in field.parameters())
+
+
+def test_words_name_an_eighth_in_which_the_picture_decides() -> None:
+    quarters = torch.tensor([[45.0, 135.0, 225.0, 315.0]])
+    azimuth = quarters.repeat(5, 1)
+    azimuth[0, 0], azimuth[1, 0] = 60.0, 80.0  # within 22.5 degrees of the front left, and outside
+    azimuth[2, :2] = torch.tensor([70.0, 110.0])  # a side belongs to two quarters, and both are within
+    azimuth[3, 2] = 250.0  # not asked: held near its middle, a quarter as much
+    views = torch.tensor([1, 1, 2, 1, -1])
+    loss = view_loss(torch.deg2rad(azimuth), views)
+    assert loss[0] == 0 and loss[1] > 0.05 and loss[2] == 0 and 0 < loss[3] < loss[1] and loss[4] == 0
+    turned = view_loss(torch.deg2rad(360 - azimuth.flip(1)), (8 - views) % 8)
+    assert torch.allclose(turned[:4], loss[:4], atol=1e-6)  # mirrored pictures, mirrored words
+    one = view_loss(torch.deg2rad(torch.tensor([[10.0], [-170.0]])), torch.tensor([0, 0]))
+    assert one[0] == 0 and torch.isclose(one[1], torch.tensor(1.0), atol=0.05)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from scipy.ndimage import distance_transform_edt
 from torch.nn import functional
 
-from farm3d.core.shapes import Float, Tensor
+from farm3d.core.shapes import Float, Int, Tensor
 from farm3d.model.fields import ShapeField
 
 __all__ = [
@@ -19,6 +21,7 @@ __all__ = [
     "mask_loss",
     "missing_loss",
     "score_loss",
+    "view_loss",
 ]
 
 
@@ -75,6 +78,26 @@ def colour_loss(
 def score_loss(score: Float[Tensor, "N"], achieved: Float[Tensor, "N"]) -> Float[Tensor, "N"]:
     """Squared error of what a hypothesis expected its loss to be (section 2.8); no gradient to the loss itself."""
     return (score - achieved.detach()).square()
+
+
+def view_loss(azimuth: Float[Tensor, "B H"], views: Int[Tensor, "B"]) -> Float[Tensor, "B"]:
+    """How far a picture's azimuths are outside of the eighth of the circle that its words name, 0 inside of it.
+
+    Asked of the hypotheses whose sector touches that eighth; the others are held near the middle of theirs, a quarter as much. Outlines
+    alone drive all of them to the side, where a bound keeps them for good.
+
+    Args:
+        azimuth: radians, of H hypotheses in equal sectors of the circle, the first beginning at 0.
+        views: which eighth, 0 the front and 2 the animal's left side; -1 where the words do not say.
+    """
+    count = azimuth.shape[1]
+    asked = (views * (math.pi / 4))[:, None]
+    middle = (torch.arange(count, device=azimuth.device) + 0.5) * (2 * math.pi / count)
+    near = torch.cos(asked - middle) > math.cos(math.pi / count + 1e-3)
+    within = math.cos(math.pi / 8)
+    outside = functional.relu(within - torch.cos(azimuth - asked)) / (1 + within)
+    elsewhere = (1 - torch.cos(azimuth - middle)) / 8 if count > 1 else outside
+    return (torch.where(near, outside, elsewhere) * (views >= 0)[:, None]).sum(1)
 
 
 def articulation_loss(angles: Float[Tensor, "N K 3"]) -> Float[Tensor, "N"]:

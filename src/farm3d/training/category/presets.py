@@ -24,7 +24,8 @@ def embedded(category: str, *, channels: int, seed: int = 0, steps: int = 8000) 
     """One to two hours on two cores, from the embedded prior's pictures: 64 then 96 px, all hypotheses for the first two fifths."""
     config = CategoryConfig(category, channels=channels, feature_channels=min(16, channels))
     # A late step costs by its pictures, and one that is judged by the critic's passes too (docs/training.md).
-    schedule = Schedule(steps, batch_late=6, virtual_every=4)
+    # Words teach to the end, since the caption reader has seen to it that they are true.
+    schedule = Schedule(steps, batch_late=6, virtual_every=4, words_until=1.0)
     return Run(config, schedule, Weights(view_words=0.5, view=2.0, virtual=2e-4), seed)
 
 

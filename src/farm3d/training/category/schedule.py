@@ -45,7 +45,7 @@ class Schedule:
         softness: temperature of those weights, first and last.
         table_from: from when one hypothesis a picture is drawn, by a table of their losses; before, all of them.
         explore: share of pictures for which another hypothesis is drawn than the best.
-        words_until: when the view that the words asked for no longer teaches the azimuths (they are often wrong by one eighth).
+        words_until: when the view that the words asked for no longer teaches the azimuths.
         articulation_from, centred_from, colour_from, deformation_from, virtual_from: when these begin.
         decay_from: from when learning rates fall, to ``decay_to`` of their height.
         virtual_every: steps between virtual views; virtual_views: pictures in each.

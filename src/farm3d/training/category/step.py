@@ -28,6 +28,7 @@ from farm3d.training.category.losses import (
     mask_loss,
     missing_loss,
     score_loss,
+    view_loss,
 )
 from farm3d.training.category.pictures import VIEWS, PictureBatch
 from farm3d.training.category.schedule import Moment, Weights
@@ -114,7 +115,7 @@ def reconstruction_step(
         "eikonal": eikonal_loss(model.shape, points),
     }
     if at.words > 0 and weights.view > 0:
-        terms["view"] = at.words * _taught_view(batch, reading)
+        terms["view"] = at.words * view_loss(reading.viewpoints.azimuth, batch.views).mean()
     if at.articulate:
         terms["articulation"] = (articulation_loss(animals.angles) * share).sum()
     if at.deform:
@@ -186,21 +187,6 @@ def _off_the_words(batch: PictureBatch, reading: Reading, pictures: Tensor, hypo
     asked = batch.views[pictures] * (2 * math.pi / VIEWS)
     off = (1 - torch.cos(reading.viewpoints.azimuth[pictures, hypotheses].detach() - asked)) / 2
     return off * (batch.views[pictures] >= 0)
-
-
-def _taught_view(batch: PictureBatch, reading: Reading) -> Tensor:
-    """Return how far azimuths are from what the words say: of the hypotheses whose quarter holds that view, all of it; the others are
-    held near the middle of theirs, a quarter as much. Outlines alone drive all of them to the side, where a bound keeps them for good.
-    """
-    azimuth = reading.viewpoints.azimuth
-    count = azimuth.shape[1]
-    asked = (batch.views * (2 * math.pi / VIEWS))[:, None]
-    middle = (torch.arange(count, device=azimuth.device) + 0.5) * (2 * math.pi / count)
-    near = torch.cos(asked - middle) > math.cos(math.pi / count + 1e-3)
-    aim = torch.where(near, asked, middle)
-    weight = torch.where(near, 1.0, 0.25) if count > 1 else torch.ones_like(azimuth)
-    off = (1 - torch.cos(azimuth - aim)) / 2
-    return (off * weight * (batch.views >= 0)[:, None]).sum() / len(batch)
 
 
 def _eikonal_points(rest: RestShape, box: tuple[float, float, float], generator: torch.Generator) -> Tensor:
