@@ -6,6 +6,7 @@ by regression of brightness on the surface normal, the albedo by dividing the sh
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +22,7 @@ from farm3d.geometry.surface import vertex_normals
 from farm3d.render.rasterize import Fragments, interpolate, rasterize
 from farm3d.structures import Camera, Crop, Light, Mesh
 
-__all__ = ["Appearance", "estimate_appearance", "estimate_light", "vertex_colours"]
+__all__ = ["Appearance", "TexelMap", "estimate_appearance", "estimate_light", "texel_map", "vertex_colours"]
 
 _FACING = 0.15  # cosine below which a surface point is too oblique to take its colour from the picture
 _BLEND = 0.12  # confidence at which a texel relies on its own observation alone
@@ -44,6 +45,7 @@ def estimate_appearance(
     *,
     texture_px: int = 1024,
     expected: Float[Tensor, "V 3"] | None = None,
+    texels: TexelMap | None = None,
 ) -> Appearance:
     """Return the texture and the light of an animal that was fitted to ``crop``.
 
@@ -56,6 +58,7 @@ def estimate_appearance(
         texture_px: side of the texture.
         expected: albedo that a network expects at each vertex, linear RGB. What the picture does not show follows it, as far off as
             the nearest places that the picture does show; None lets those colours themselves run on.
+        texels: :func:`texel_map` of ``rest``, where it is there already.
     """
     size = crop.image.shape[-1]
     camera = camera.resized(size, size)
@@ -73,35 +76,80 @@ def estimate_appearance(
     else:
         filled = (expected + _harmonic_fill(colours - expected, confidence, mirror, rest.faces)).clamp(0, 1)
 
-    assert rest.uv is not None and rest.faces_uv is not None
-    uv, faces_uv = rest.uv, rest.faces_uv
-    flat = torch.cat([uv * 2 - 1, torch.zeros_like(uv[:, :1]), torch.ones_like(uv[:, :1])], -1)
-    atlas = rasterize(flat[None], faces_uv, height_px=texture_px, width_px=texture_px)
-
-    def at_texels(values: Tensor) -> Tensor:
-        corners = torch.zeros(len(uv), values.shape[-1], dtype=values.dtype).to(values)
-        corners[faces_uv.flatten()] = values[rest.faces.flatten()]
-        return interpolate(corners[None], atlas, faces_uv)[0]
-
-    points = at_texels(posed)
-    texel_normals = functional.normalize(at_texels(normals), dim=-1)
-    inside = atlas.face_id[0] >= 0
-    flat_points = points.reshape(-1, 3)
-    in_camera = camera.to_camera(flat_points)
-    own, own_confidence = sampler(
-        camera.pixels(flat_points), -in_camera[:, 2], texel_normals.reshape(-1, 3), functional.normalize(-in_camera, dim=-1)
-    )
-    own, own_confidence = own.reshape(*inside.shape, 3), own_confidence.reshape(inside.shape) * inside
-    other, other_confidence = _mirrored(rest, mirror, atlas, own, own_confidence)
+    texels = texels or texel_map(rest, mirror, texture_px=texture_px)
+    points, texel_normals, base = texels(torch.cat([posed, normals, filled], 1)).split(3, 1)
+    texel_normals = functional.normalize(texel_normals, dim=-1)
+    in_camera = camera.to_camera(points)
+    own, own_confidence = sampler(camera.pixels(points), -in_camera[:, 2], texel_normals, functional.normalize(-in_camera, dim=-1))
+    other, other_confidence = texels.mirrored(own, own_confidence)
 
     own_share = (own_confidence / _BLEND).clamp(0, 1)
     other_share = (1 - own_share) * (other_confidence / _BLEND).clamp(0, 1)
     rest_share = 1 - own_share - other_share
-    base = at_texels(filled)
-    albedo = own_share[..., None] * own + other_share[..., None] * other + rest_share[..., None] * base
-    albedo = _spread(albedo, inside).clamp(0, 1)
-    seen = (own_share * inside).sum().item() / max(inside.sum().item(), 1)
-    return Appearance(albedo, light, seen)
+    albedo = own_share[:, None] * own + other_share[:, None] * other + rest_share[:, None] * base
+    return Appearance(texels.spread(albedo.clamp(0, 1)), light, own_share.mean().item() if len(own_share) else 0.0)
+
+
+@dataclass(frozen=True, eq=False)
+class TexelMap:
+    """What of a texture depends on the atlas alone, so that a category makes it once: the N texels inside of charts, and where they lie.
+
+    Attributes:
+        place: number of each texel in the picture, ``[N]``, rows first.
+        corners: vertices of the face that it belongs to, ``[N, 3]``; barycentric: where in it, ``[N, 3]``.
+        partner: atlas position of the mirrored surface point in [-1, 1], ``[N, 2]``; paired: whether there is one, ``[N]``.
+        nearest: for every texel of the picture the nearest of the N, ``[Ht Wt]``.
+        texture_px: side of the picture.
+    """
+
+    place: Int[Tensor, "N"]
+    corners: Int[Tensor, "N 3"]
+    barycentric: Float[Tensor, "N 3"]
+    partner: Float[Tensor, "N 2"]
+    paired: Tensor
+    nearest: Int[Tensor, "T"]
+    texture_px: int
+
+    def __call__(self, values: Float[Tensor, "V C"]) -> Float[Tensor, "N C"]:
+        """Return the texels' values of those of the vertices, interpolated."""
+        return functional.embedding_bag(self.corners, values, per_sample_weights=self.barycentric, mode="sum")
+
+    def mirrored(self, colour: Float[Tensor, "N 3"], confidence: Float[Tensor, "N"]) -> tuple[Float[Tensor, "N 3"], Float[Tensor, "N"]]:
+        """Return what the texels at the mirrored surface points have observed."""
+        planes = colour.new_zeros(4, self.texture_px**2)
+        planes[:, self.place] = torch.cat([colour * confidence[:, None], confidence[:, None]], 1).T
+        picture = planes.view(1, 4, self.texture_px, self.texture_px)
+        sampled = functional.grid_sample(picture, self.partner[None, None], align_corners=False)[0, :, 0]
+        return (sampled[:3] / sampled[3].clamp_min(1e-4)).T, sampled[3] * self.paired
+
+    def spread(self, values: Float[Tensor, "N C"]) -> Float[Tensor, "Ht Wt C"]:
+        """Return the texture: texels outside of the charts are filled with the nearest inside, so that mipmaps do not bleed."""
+        return values[self.nearest].view(self.texture_px, self.texture_px, values.shape[1])
+
+
+def texel_map(rest: Mesh, mirror: Int[Tensor, "V"], *, texture_px: int) -> TexelMap:
+    """Return the map of a mesh's atlas; vertices do not matter to it.
+
+    Args:
+        rest: mesh with UV atlas.
+        mirror: vertex at the mirrored place.
+        texture_px: side of the texture.
+    """
+    assert rest.uv is not None and rest.faces_uv is not None
+    flat = torch.cat([rest.uv * 2 - 1, torch.zeros_like(rest.uv[:, :1]), torch.ones_like(rest.uv[:, :1])], -1)
+    atlas = rasterize(flat[None], rest.faces_uv, height_px=texture_px, width_px=texture_px)
+    inside = atlas.face_id[0] >= 0
+    place = inside.flatten().nonzero()[:, 0]
+    face, barycentric = atlas.face_id[0].flatten()[place], atlas.barycentric[0].flatten(0, 1)[place]
+    partner, corner_of = _mirror_faces(rest.faces, mirror)
+    uv_of_face = rest.uv[rest.faces_uv[partner]]  # [F, 3, 2] in the partner's corner order
+    uv_of_face = torch.gather(uv_of_face, 1, corner_of[..., None].expand(-1, -1, 2))
+    uv = (barycentric[..., None] * uv_of_face[face]).sum(1)
+    rows, columns = np.asarray(distance_transform_edt(~inside.cpu().numpy(), return_distances=False, return_indices=True))
+    number = torch.full((texture_px**2,), -1, dtype=torch.long, device=place.device)
+    number[place] = torch.arange(len(place), device=place.device)
+    nearest = number[torch.from_numpy(rows.astype(np.int64) * texture_px + columns).flatten().to(place.device)]
+    return TexelMap(place, rest.faces[face], barycentric.contiguous(), uv * 2 - 1, partner[face] >= 0, nearest, texture_px)
 
 
 def estimate_light(image: Float[Tensor, "H W 3"], trusted: Float[Tensor, "H W"], normals: Float[Tensor, "H W 3"]) -> Light:
@@ -202,20 +250,6 @@ def _harmonic_fill(colours: Tensor, confidence: Tensor, mirror: Tensor, faces: T
     return torch.from_numpy(np.ascontiguousarray(solution)).to(colours)
 
 
-def _mirrored(rest: Mesh, mirror: Tensor, atlas: Fragments, colour: Tensor, confidence: Tensor) -> tuple[Tensor, Tensor]:
-    """What the texel at the mirrored surface point has observed."""
-    assert rest.uv is not None and rest.faces_uv is not None
-    partner, corner_of = _mirror_faces(rest.faces, mirror)
-    uv_of_face = rest.uv[rest.faces_uv[partner]]  # [F, 3, 2] in the partner's corner order
-    uv_of_face = torch.gather(uv_of_face, 1, corner_of[..., None].expand(-1, -1, 2))
-    face = atlas.face_id[0].clamp_min(0)
-    uv = (atlas.barycentric[0][..., None] * uv_of_face[face]).sum(-2)
-    planes = torch.cat([colour * confidence[..., None], confidence[..., None]], -1).permute(2, 0, 1)[None]
-    sampled = functional.grid_sample(planes, (uv * 2 - 1)[None], align_corners=False)[0]
-    weight = sampled[3] * (partner[face] >= 0)
-    return (sampled[:3] / sampled[3].clamp_min(1e-4)).permute(1, 2, 0), weight
-
-
 def _mirror_faces(faces: Tensor, mirror: Tensor) -> tuple[Tensor, Tensor]:
     """For each face its mirrored face (-1 if there is none) and which of that face's corners answers to each of its own."""
     images = mirror[faces]
@@ -223,10 +257,3 @@ def _mirror_faces(faces: Tensor, mirror: Tensor) -> tuple[Tensor, Tensor]:
     partner = torch.tensor([table.get(tuple(sorted(image)), -1) for image in images.tolist()], device=faces.device)
     matches = faces[partner.clamp_min(0)][:, None, :] == images[:, :, None]  # [F, own corner, partner corner]
     return partner, matches.int().argmax(-1)
-
-
-def _spread(values: Tensor, inside: Tensor) -> Tensor:
-    """Fill texels outside the charts with their nearest chart texel, so that filtering and mipmaps do not bleed."""
-    indices = np.asarray(distance_transform_edt(~inside.cpu().numpy(), return_distances=False, return_indices=True))
-    rows, columns = (torch.from_numpy(np.ascontiguousarray(index)).to(inside.device) for index in indices)
-    return values[rows, columns]

@@ -17,7 +17,7 @@ from farm3d.core.errors import InputError, NoAnimalError
 from farm3d.data.photo import Photo, load_photo, photo_from_image, shown_path
 from farm3d.data.preprocess import Silhouette, find_mask, make_crop, one_animal
 from farm3d.data.segment import OnnxSegmenter, Segmenter
-from farm3d.model.appearance import estimate_appearance
+from farm3d.model.appearance import TexelMap, estimate_appearance, texel_map
 from farm3d.model.caption_reader import CaptionReader
 from farm3d.model.category.first_guess import first_guess
 from farm3d.model.category.learned import LearnedCategory, load_category
@@ -91,6 +91,7 @@ class Reconstructor:
         self.learned = learned
         self.reader = reader
         self.device = torch.device("cpu")
+        self._texels: TexelMap | None = None
 
     @classmethod
     def from_pretrained(cls, folder: Path | str, *, device: torch.device | str = "cpu", reader: Path | str = "auto") -> Self:
@@ -123,7 +124,7 @@ class Reconstructor:
 
     def to(self, device: torch.device | str) -> Self:
         """Move everything to a device and return self."""
-        self.device = torch.device(device)
+        self.device, self._texels = torch.device(device), None
         self.learned = None if self.learned is None else self.learned.to(self.device)
         self.prior = self.prior.to(self.device) if self.learned is None else self.learned.prior
         self.encoder = self.encoder.to(self.device)
@@ -246,7 +247,11 @@ class Reconstructor:
             posed = found.posed.vertices[0]
             camera = found.posed.camera
             camera = camera.replace(T_camera_world=camera.T_camera_world[0], intrinsics=camera.intrinsics[0])
-            look = estimate_appearance(rest, self.prior.mirror, posed, camera, crop, texture_px=texture_px, expected=expected)
+            if self._texels is None or self._texels.texture_px != texture_px:
+                self._texels = texel_map(rest, self.prior.mirror, texture_px=texture_px)
+            look = estimate_appearance(
+                rest, self.prior.mirror, posed, camera, crop, texture_px=texture_px, expected=expected, texels=self._texels
+            )
         skeleton = found.posed.skeleton
         skeleton = skeleton.replace(starts=skeleton.starts[0], ends=skeleton.ends[0], centre=skeleton.centre[0])
         animal = Animal(
