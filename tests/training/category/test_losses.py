@@ -92,11 +92,11 @@ def test_a_distance_has_slope_one() -> None:
     assert all(parameter.grad is not None for parameter in field.parameters())
 
 
-def test_words_name_an_eighth_in_which_the_picture_decides() -> None:
+def test_words_name_an_eighth_in_whose_inner_half_the_picture_decides() -> None:
     quarters = torch.tensor([[45.0, 135.0, 225.0, 315.0]])
     azimuth = quarters.repeat(5, 1)
-    azimuth[0, 0], azimuth[1, 0] = 60.0, 80.0  # within 22.5 degrees of the front left, and outside
-    azimuth[2, :2] = torch.tensor([70.0, 110.0])  # a side belongs to two quarters, and both are within
+    azimuth[0, 0], azimuth[1, 0] = 55.0, 80.0  # in the inner half of the front left, and outside
+    azimuth[2, :2] = torch.tensor([80.0, 100.0])  # a side belongs to two quarters, and both are within
     azimuth[3, 2] = 250.0  # not asked: held near its middle, a quarter as much
     views = torch.tensor([1, 1, 2, 1, -1])
     loss = view_loss(torch.deg2rad(azimuth), views)

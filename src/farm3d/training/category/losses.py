@@ -81,7 +81,7 @@ def score_loss(score: Float[Tensor, "N"], achieved: Float[Tensor, "N"]) -> Float
 
 
 def view_loss(azimuth: Float[Tensor, "B H"], views: Int[Tensor, "B"]) -> Float[Tensor, "B"]:
-    """How far a picture's azimuths are outside of the eighth of the circle that its words name, 0 inside of it.
+    """How far a picture's azimuths are from the middle of the eighth of the circle that its words name, 0 in its inner half.
 
     Asked of the hypotheses whose sector touches that eighth; the others are held near the middle of theirs, a quarter as much. Outlines
     alone drive all of them to the side, where a bound keeps them for good.
@@ -94,7 +94,7 @@ def view_loss(azimuth: Float[Tensor, "B H"], views: Int[Tensor, "B"]) -> Float[T
     asked = (views * (math.pi / 4))[:, None]
     middle = (torch.arange(count, device=azimuth.device) + 0.5) * (2 * math.pi / count)
     near = torch.cos(asked - middle) > math.cos(math.pi / count + 1e-3)
-    within = math.cos(math.pi / 8)
+    within = math.cos(math.pi / 16)  # let go at the eighth's border, outlines hold azimuths there, to one side of every side view
     outside = functional.relu(within - torch.cos(azimuth - asked)) / (1 + within)
     elsewhere = (1 - torch.cos(azimuth - middle)) / 8 if count > 1 else outside
     return (torch.where(near, outside, elsewhere) * (views >= 0)[:, None]).sum(1)

@@ -22,7 +22,8 @@ def tiny(category: str, *, channels: int, seed: int = 0, steps: int = 200) -> Ru
 
 def embedded(category: str, *, channels: int, seed: int = 0, steps: int = 8000) -> Run:
     """One to two hours on two cores, from the embedded prior's pictures: 64 then 96 px, all hypotheses for the first two fifths."""
-    config = CategoryConfig(category, channels=channels, feature_channels=min(16, channels))
+    # Quarters that reach well beyond their borders: a side view, on the border of two, must not be at the end of both.
+    config = CategoryConfig(category, channels=channels, feature_channels=min(16, channels), azimuth_reach_deg=65.0)
     # A late step costs by its pictures, and one that is judged by the critic's passes too (docs/training.md).
     # Words teach to the end, since the caption reader has seen to it that they are true.
     schedule = Schedule(steps, batch_late=6, virtual_every=4, words_until=1.0)
