@@ -1,0 +1,59 @@
+"""Where the time of one pass goes, and what it saves to keep what depends on the texture's atlas alone.
+
+    python benchmarks/bench_one_pass.py [--category horse-learned] [--rounds 10] [--threads 1] [--out benchmarks/results/one_pass.json]
+
+The shipped example picture, loaded once, with its own silhouette; a texture of 1,024 px, no files written. Calls that keep the category's
+texel map and calls that make it anew (as the first call of a process does) take turns, so that both meet the same machine; the median and
+the quickest of each are told. The category is loaded before, and one call is made before anything is timed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import time
+from pathlib import Path
+
+import torch
+
+from farm3d.core.files import write_whole
+from farm3d.data.photo import load_photo
+from farm3d.model.reconstructor import Reconstructor
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--category", default="horse-learned")
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=REPOSITORY / "benchmarks" / "results" / "one_pass.json")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    reconstructor = Reconstructor.from_pretrained(options.category)
+    photo = load_photo(REPOSITORY / "examples" / "horse.png")
+    reconstructor(photo, refine=False)
+    calls: dict[str, list[dict[str, float]]] = {"kept": [], "made anew": []}
+    for _ in range(options.rounds):
+        for name, told in calls.items():
+            if name != "kept":
+                reconstructor.to("cpu")  # forgets the map
+            began = time.perf_counter()
+            stages = reconstructor(photo, refine=False).timings_s
+            told.append({**stages, "whole": time.perf_counter() - began})
+    report = {"command": f"python benchmarks/bench_one_pass.py --category {options.category} --rounds {options.rounds}"}
+    report |= {"threads": options.threads, "processor": platform.processor(), "torch": torch.__version__, "seconds": {}}
+    print(f"{'seconds, median (least)':<24}" + "".join(f"{name:>20}" for name in calls))
+    for stage in calls["kept"][0]:
+        row = {name: [call[stage] for call in told] for name, told in calls.items()}
+        report["seconds"][stage] = {name: {"median": statistics.median(values), "least": min(values)} for name, values in row.items()}
+        print(f"{stage:<24}" + "".join(f"{f'{statistics.median(values):.3f} ({min(values):.3f})':>20}" for values in row.values()))
+    write_whole(options.out, json.dumps(report, indent=1) + "\n")
+    print(options.out)
+
+
+if __name__ == "__main__":
+    main()
