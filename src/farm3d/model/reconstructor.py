@@ -213,7 +213,13 @@ class Reconstructor:
 
     def _view(self, crop: Crop, maps: torch.Tensor) -> torch.Tensor | None:
         """Return how probable each of the eight views is to the caption reader; None if there is none."""
-        return None if self.reader is None else self.reader.read_maps(maps, crop.mask[None]).view[0]
+        if self.reader is None:
+            return None
+        reading = self.reader.read_maps(maps, crop.mask[None])
+        # Where it does not even see the animal that it is told of, it is out of its world, and has less of a say.
+        trust = reading.species[0, self.reader.config.species.index(self.prior.config.category)]
+        view = reading.view[0] ** trust
+        return view / view.sum()
 
     def _crop(self, photo: Photo, silhouette: Silhouette, size_px: int, box_px: tuple[float, float, float] | None = None) -> Crop:
         return make_crop(photo, silhouette, size_px=size_px, box_px=box_px).to(self.device)
