@@ -26,7 +26,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--category", default="horse-learned")
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--threads", type=int, default=1)
@@ -44,13 +44,14 @@ def main() -> None:
             began = time.perf_counter()
             stages = reconstructor(photo, refine=False).timings_s
             told.append({**stages, "whole": time.perf_counter() - began})
-    report = {"command": f"python benchmarks/bench_one_pass.py --category {options.category} --rounds {options.rounds}"}
-    report |= {"threads": options.threads, "processor": platform.processor(), "torch": torch.__version__, "seconds": {}}
+    seconds: dict[str, dict[str, dict[str, float]]] = {}
     print(f"{'seconds, median (least)':<24}" + "".join(f"{name:>20}" for name in calls))
     for stage in calls["kept"][0]:
         row = {name: [call[stage] for call in told] for name, told in calls.items()}
-        report["seconds"][stage] = {name: {"median": statistics.median(values), "least": min(values)} for name, values in row.items()}
+        seconds[stage] = {name: {"median": statistics.median(values), "least": min(values)} for name, values in row.items()}
         print(f"{stage:<24}" + "".join(f"{f'{statistics.median(values):.3f} ({min(values):.3f})':>20}" for values in row.values()))
+    command = f"python benchmarks/bench_one_pass.py --category {options.category} --rounds {options.rounds} --threads {options.threads}"
+    report = {"command": command, "processor": platform.processor(), "torch": str(torch.__version__), "seconds": seconds}
     write_whole(options.out, json.dumps(report, indent=1) + "\n")
     print(options.out)
 
