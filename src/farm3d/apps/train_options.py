@@ -30,7 +30,7 @@ class TrainOptions:
     prior: Annotated[str | None, tyro.conf.arg(metavar="FOLDER|HUB-ID", help_behavior_hint="")] = None
     """Text-to-image model that judges virtual views, e.g. the one that drew the pictures. Leave out to learn from the pictures alone."""
 
-    preset: Literal["tiny", "embedded", "paper"] = "embedded"
+    preset: Literal["tiny", "embedded", "wide", "paper"] = "embedded"
     """tiny: a minute. embedded: one to two hours on two cores. paper: the published sizes, for a GPU."""
 
     steps: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None

@@ -45,7 +45,8 @@ class Schedule:
         softness: temperature of those weights, first and last.
         table_from: from when one hypothesis a picture is drawn, by a table of their losses; before, all of them.
         explore: share of pictures for which another hypothesis is drawn than the best.
-        words_until: when the view that the words asked for no longer teaches the azimuths.
+        words_until: when the view that the words asked for no longer teaches the azimuths (they are often wrong by one eighth).
+        words_slack_deg: how far from that view an azimuth may be at no cost.
         articulation_from, centred_from, colour_from, deformation_from, virtual_from: when these begin.
         decay_from: from when learning rates fall, to ``decay_to`` of their height.
         virtual_every: steps between virtual views; virtual_views: pictures in each.
@@ -69,6 +70,7 @@ class Schedule:
     table_from: float = 0.4
     explore: float = 0.2
     words_until: float = 0.2
+    words_slack_deg: float = 0.0
     articulation_from: float = 0.06
     centred_from: float = 0.25
     colour_from: float = 0.45
@@ -99,6 +101,7 @@ class Schedule:
             every_hypothesis=early,
             softness=first * (last / first) ** along if step >= self.uniform_steps else float("inf"),
             words=max(1 - done / self.words_until, 0.0) if self.words_until > 0 else 0.0,
+            words_slack_deg=self.words_slack_deg,
             articulate=done >= self.articulation_from,
             centred=done >= self.centred_from,
             colour=done >= self.colour_from,
@@ -122,6 +125,7 @@ class Moment:
     every_hypothesis: bool
     softness: float
     words: float
+    words_slack_deg: float
     articulate: bool
     centred: bool
     colour: bool

@@ -115,7 +115,7 @@ def reconstruction_step(
         "eikonal": eikonal_loss(model.shape, points),
     }
     if at.words > 0 and weights.view > 0:
-        terms["view"] = at.words * view_loss(reading.viewpoints.azimuth, batch.views).mean()
+        terms["view"] = at.words * view_loss(reading.viewpoints.azimuth, batch.views, slack_deg=at.words_slack_deg).mean()
     if at.articulate:
         terms["articulation"] = (articulation_loss(animals.angles) * share).sum()
     if at.deform:
