@@ -112,10 +112,11 @@ def test_parts_of_an_array_job_make_the_whole(herd: Path, model: Path, tmp_path:
 def test_the_shipped_reader_refuses_toys_and_a_set_without_it_is_another(
     model: Path, tmp_path: Path, copy: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert generate(model, tmp_path, "--reader", "auto", "--attempts", "1", "--no-features", count=8) == 0
-    report = json.loads((tmp_path / "horse-generated.report.json").read_text())
+    out = tmp_path / "read"
+    assert generate(model, out, "--reader", "auto", "--attempts", "1", "--no-features", count=8) == 0
+    report = json.loads((out / "horse-generated.report.json").read_text())
     assert {"another animal than asked", "another view than asked"} & set(report["rejected"])
-    assert main(["data", "check", str(tmp_path)]) == 0
+    assert main(["data", "check", str(out)]) == 0
     assert generate(model, copy, "--reader", "auto") == 2 and "reader" in last_line(capsys)
     assert generate(model, tmp_path / "new", "--reader", str(tmp_path / "nothing")) == 2
     assert "nothing: does not exist; expected a model folder" in last_line(capsys) and not (tmp_path / "new").exists()
