@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from farm3d.core.errors import ModelError
+from farm3d.core.errors import InputError, ModelError
 from farm3d.core.files import sha256_of
 from farm3d.core.sealed import MANIFEST
 from farm3d.model.caption_reader import AttributeNetwork, CaptionReader, CaptionReaderConfig, view_doubts
 from farm3d.model.encoder import Encoder
 from farm3d.model.folder import save_model_folder, weights_folder
+from farm3d.model.reconstructor import Reconstructor
+from farm3d.structures import Crop
 
 CONFIG = CaptionReaderConfig(
     species=("cow", "horse"),
@@ -81,3 +83,34 @@ def test_maps_that_are_there_are_read_as_the_picture_is(tmp_path: Path, encoder:
     mask[:, 64:192, 32:224] = 1
     maps = encoder.features(torch.lerp(torch.full_like(image, 0.5), image, mask[:, None]))
     assert torch.allclose(reader.read_maps(maps, mask).view, reader.read(image, mask).view, atol=1e-5)
+
+
+def test_who_is_asked_about_views(tmp_path: Path) -> None:
+    """Learned categories ask, those that are only fitted do not; a reader that was asked for has to be there and know the animal."""
+    assert Reconstructor.from_pretrained("horse").reader is None
+    learned = Reconstructor.from_pretrained("horse-learned")
+    assert learned.reader is not None and learned.reader.digest == CaptionReader.from_pretrained().digest
+    assert Reconstructor.from_pretrained("horse-learned", reader="none").reader is None
+    pets = saved(tmp_path / "pets", replace(CONFIG, species=("cat", "dog")))
+    for category in ("horse", "horse-learned"):
+        with pytest.raises(InputError, match="does not know a horse"):
+            Reconstructor.from_pretrained(category, reader=pets)
+        with pytest.raises(ModelError, match="does not exist"):
+            Reconstructor.from_pretrained(category, reader=tmp_path / "nothing")
+    assert Reconstructor.from_pretrained("horse-learned", reader=saved(tmp_path / "toy")).reader is not None
+
+
+def test_the_reader_turns_a_learned_animal_less_where_it_does_not_see_one(tmp_path: Path) -> None:
+    """Its view counts to the power of the category's probability: nothing at 0, all of it at 1."""
+    crop = Crop(torch.full((3, 256, 256), 0.5), torch.ones(256, 256), torch.ones(256, 256), (0.0, 0.0, 256.0), (256, 256))
+    views = []
+    for name, bias in (("sure", 30.0), ("lost", -30.0)):
+        tensors = {
+            key: torch.zeros_like(value) for key, value in AttributeNetwork(304, CONFIG.species, CONFIG.actions).state_dict().items()
+        }
+        tensors["spread"] += 1
+        tensors["answers.0.bias"][1], tensors["answers.1.bias"][2] = bias, 3.0
+        save_model_folder(tmp_path / name, CONFIG, tensors=tensors, card="# toy\n")
+        reconstructor = Reconstructor.from_pretrained("horse-learned", reader=tmp_path / name)
+        views.append(reconstructor._view(crop, reconstructor.maps(crop)))
+    assert torch.allclose(views[0], torch.softmax(3.0 * torch.eye(8)[2], 0)) and torch.allclose(views[1], torch.full((8,), 1 / 8))

@@ -23,9 +23,9 @@ from farm3d.core.errors import NoAnimalError
 from farm3d.core.random import numpy_generator
 from farm3d.core.shapes import Tensor
 from farm3d.data.photo import Photo, photo_from_image
-from farm3d.data.preprocess import find_mask
+from farm3d.data.preprocess import find_mask, make_crop
 from farm3d.model.encoder import NO_ANIMAL_BELOW, Encoder
-from farm3d.training.dataset.cutting import cut_out, decoded
+from farm3d.training.dataset.cutting import cut_out
 from farm3d.training.dataset.filters import NO_ANIMAL, NOT_FINITE, NOT_QUADRUPED, TOO_LARGE, reason_against
 from farm3d.training.dataset.phrases import VIEW_NAMES
 from farm3d.training.dataset.reading import reason_against_reading, words_read
@@ -139,14 +139,16 @@ class DrawnPictures:
         if isinstance(found, str):
             return Candidate(number, ask, seed, reason=found)
         photo = photo_from_image(found, name=self.name)
-        members, facts = cut_out(photo, find_mask(photo), size_px=_LOOK_PX, encoder=self.encoder)
+        silhouette = find_mask(photo)
+        crop = make_crop(photo, silhouette, size_px=_LOOK_PX)
+        _, facts = cut_out(photo, silhouette, size_px=_LOOK_PX, encoder=self.encoder, crop=crop)
         probability = facts["animal_probability"]
         if probability < NO_ANIMAL_BELOW and not self.any_animal:
             return Candidate(number, ask, seed, reason=NOT_QUADRUPED, animal_probability=probability)
         if self.reader is None:
             return Candidate(number, ask, seed, found, animal_probability=probability)
         view = None if ask.view is None else VIEW_NAMES.index(ask.view)
-        read = words_read(self.reader, *decoded(members), species=self.species, view=view, action=self.action)
+        read = words_read(self.reader, crop.image, crop.mask, species=self.species, view=view, action=self.action)
         reason = reason_against_reading(read)
         return Candidate(number, ask, seed, None if reason else found, reason, probability, read)
 

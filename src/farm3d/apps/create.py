@@ -94,7 +94,7 @@ def _made(options: CreateOptions, words: str, category: str, tries: Any, *, phot
     from farm3d.apps.coat import find_coat
     from farm3d.apps.fit_bar import FitBar
     from farm3d.apps.from_words import animal_from_words
-    from farm3d.apps.picture_prior import USUAL_TRIES, shipped_prior
+    from farm3d.apps.picture_prior import shipped_prior
     from farm3d.apps.product_files import write_products
     from farm3d.data.photo import photo_from_image
     from farm3d.data.segment import OnnxSegmenter
@@ -112,7 +112,7 @@ def _made(options: CreateOptions, words: str, category: str, tries: Any, *, phot
 
         def told(number: int, stage: str, step: Any) -> None:
             if stage == "drawing":
-                bar.say(f"picture {number} of {tries.count or USUAL_TRIES[prior.draws_alpha]}: step {step[0]} of {step[1]}")
+                bar.say(f"picture {number} of {tries.pictures(prior)}: step {step[0]} of {step[1]}")
             else:
                 bar.update(step)
 

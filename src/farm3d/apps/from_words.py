@@ -19,7 +19,6 @@ from farm3d.model.reconstructor import Reconstruction, Reconstructor
 if TYPE_CHECKING:
     from farm3d.data.segment import Segmenter
     from farm3d.diffusion.prior import PicturePrior
-    from farm3d.model.caption_reader import CaptionReader
 
 __all__ = ["FromWords", "Tries", "animal_from_words"]
 
@@ -51,6 +50,10 @@ class Tries:
     refine_steps: int | None = None
     height_m: float | None = None
     texture_px: int = 1024
+
+    def pictures(self, prior: PicturePrior) -> int:
+        """Return how many pictures are drawn with a model."""
+        return self.count or USUAL_TRIES[prior.draws_alpha]
 
     def check(self) -> None:
         """Raise InputError where a number is out of range."""
@@ -128,6 +131,7 @@ def animal_from_words(
     from farm3d.data.photo import photo_from_image
     from farm3d.data.segment import OnnxSegmenter
     from farm3d.diffusion.prior import load_prior
+    from farm3d.model.caption_reader import CaptionReader, reader_folder
 
     tries = tries or Tries()
     tries.check()
@@ -140,13 +144,14 @@ def animal_from_words(
     name = name or f"{slug(words)}_picture.png"
     if not prior.draws_alpha:
         segmenter = segmenter or OnnxSegmenter()
-    reader = _reader(tries, prior, reconstructor)
+    folder = reader_folder(tries.reader, usual=prior.draws_alpha)
+    reader = None if folder is None else CaptionReader.from_pretrained(folder, encoder=reconstructor.encoder)
     species = reconstructor.prior.config.category
     action = None if reader is None else action_in(words, reader.config.actions)
     draw = DrawnPictures(prior, reconstructor.encoder, segmenter, guidance, steps, tries.any_animal, reader, species, action, name)
     told: Callable[..., bool | None] = callback or (lambda number, stage, step: None)
     drawn = draw(
-        asks(words, embedded=prior.draws_alpha, count=tries.count or USUAL_TRIES[prior.draws_alpha]),
+        asks(words, embedded=prior.draws_alpha, count=tries.pictures(prior)),
         seed=tries.seed,
         callback=lambda number, step, total: told(number, "drawing", (step, total)),
     )
@@ -184,14 +189,6 @@ def animal_from_words(
         "tries": [candidate.facts() for candidate in candidates],
     }
     return FromWords(result, taken, tuple(candidates), facts)
-
-
-def _reader(tries: Tries, prior: PicturePrior, reconstructor: Reconstructor) -> CaptionReader | None:
-    from farm3d.model.caption_reader import CaptionReader
-
-    if tries.reader == "none" or (tries.reader == "auto" and not prior.draws_alpha):
-        return None
-    return CaptionReader.from_pretrained(None if tries.reader == "auto" else tries.reader, encoder=reconstructor.encoder)
 
 
 def _counted(candidates: list[Candidate]) -> str:

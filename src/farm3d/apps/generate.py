@@ -160,13 +160,10 @@ def _settings(options: GenerateOptions, prior: PicturePrior, source: str, book: 
 
 
 def _reader(options: GenerateOptions, prior: PicturePrior) -> tuple[Path | None, str | None]:
-    from farm3d.model.caption_reader import READER_NAME, CaptionReader
-    from farm3d.model.folder import weights_folder
+    from farm3d.model.caption_reader import CaptionReader, reader_folder
 
-    if options.reader == "none" or (options.reader == "auto" and not prior.draws_alpha):
-        return None, None
-    path = weights_folder(READER_NAME) if options.reader == "auto" else Path(options.reader)
-    return path, CaptionReader.from_pretrained(path).digest
+    path = reader_folder(options.reader, usual=prior.draws_alpha)
+    return path, None if path is None else CaptionReader.from_pretrained(path).digest
 
 
 def _segmenter(options: GenerateOptions, prior: PicturePrior) -> tuple[Path | None, str | None]:

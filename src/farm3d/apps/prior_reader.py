@@ -36,10 +36,8 @@ def reader_for_prior(options: PriorReaderOptions) -> int:
         command=_command(options),
         tell=tell_stages(),
     )
-    print(
-        f"{options.out}: of {score.pictures} held-out pictures reads species {100 * score.species:.1f} %, view {100 * score.view:.1f} % "
-        f"(next {100 * score.next_view:.1f}, behind {100 * score.behind:.1f}), action {100 * score.action:.1f} %"
-    )
+    shares = ", ".join(f"{kind} {100 * score[kind]['share']:.1f} %" for kind in ("species", "view", "adjacent", "opposite", "action"))
+    print(f"{options.out}: of {score['n']} held-out pictures reads {shares}")
     return 0
 
 

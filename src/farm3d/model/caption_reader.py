@@ -22,17 +22,20 @@ from farm3d.core.errors import ModelError
 from farm3d.core.files import sha256_of
 from farm3d.core.sealed import MANIFEST
 from farm3d.core.shapes import Float, Tensor, checked
-from farm3d.model.encoder import Encoder
+from farm3d.model.encoder import Encoder, ImageEncoder
 from farm3d.model.folder import expect_tensors, load_model_folder, weights_folder
 
 __all__ = [
+    "GREY",
     "READER_NAME",
     "VIEW_COUNT",
     "AttributeNetwork",
     "CaptionReader",
     "CaptionReaderConfig",
     "Reading",
-    "maps_and_masks",
+    "pooled_map",
+    "pooled_mask",
+    "reader_folder",
     "view_doubts",
 ]
 
@@ -40,8 +43,10 @@ READER_NAME = "caption_reader"
 """Of the shipped one."""
 
 VIEW_COUNT = 8
+GREY = 0.5
+"""sRGB, behind animals that are cut out, so that backgrounds decide nothing."""
+
 _PICTURE_PX = 256  # at which the backbone looks
-_GREY = 0.5  # sRGB, behind animals that are cut out
 _MAP, _MASK = 8, 32
 _LEAST = 0.01  # probability of a view: the reader is sometimes wrong and sure
 
@@ -123,19 +128,28 @@ def view_doubts(view: Float[Tensor, "8"], azimuth: Float[Tensor, "N"]) -> Float[
     return torch.lerp(doubts[low.long() % VIEW_COUNT], doubts[(low.long() + 1) % VIEW_COUNT], place - low)
 
 
-@torch.no_grad()
-def maps_and_masks(
-    encoder: Encoder, image: Float[Tensor, "B 3 S S"], mask: Float[Tensor, "B S S"]
-) -> tuple[Float[Tensor, "B C 8 8"], Float[Tensor, "B 32 32"]]:
-    """Return what the network looks at: the backbone's map of the animal cut out on grey, so that backgrounds decide nothing, and its mask.
+def reader_folder(choice: Path | str, *, usual: bool) -> Path | None:
+    """Return the folder of the reader that was asked for.
 
     Args:
-        image: sRGB in [0, 1]; mask: coverage.
+        choice: "auto" is the shipped one where ``usual``, "none" no reader; else it is the folder.
+        usual: whether a reader is asked where nothing is said.
     """
-    plain = torch.lerp(torch.full_like(image, _GREY), image, mask[:, None])
+    if str(choice) == "none" or (str(choice) == "auto" and not usual):
+        return None
+    return weights_folder(READER_NAME) if str(choice) == "auto" else Path(choice)
+
+
+@torch.no_grad()
+def pooled_map(encoder: ImageEncoder, plain: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B C 8 8"]:
+    """Return what the network looks at first: the backbone's map of pictures, with the animal cut out on :data:`GREY`."""
     large = functional.interpolate(plain, (_PICTURE_PX, _PICTURE_PX), mode="bilinear", align_corners=False, antialias=True)
-    maps = functional.adaptive_avg_pool2d(encoder.features(large.clamp(0, 1)), _MAP)
-    return maps, functional.adaptive_avg_pool2d(mask[:, None], _MASK)[:, 0]
+    return functional.adaptive_avg_pool2d(encoder.features(large.clamp(0, 1)), _MAP)
+
+
+def pooled_mask(mask: Float[Tensor, "B S S"]) -> Float[Tensor, "B 32 32"]:
+    """Return what it looks at besides: the animal's coverage, small."""
+    return functional.adaptive_avg_pool2d(mask[:, None], _MASK)[:, 0]
 
 
 class CaptionReader:
@@ -181,7 +195,8 @@ class CaptionReader:
             image: sRGB in [0, 1], the animal's box filling most of the square, as the crops of ``reconstruct`` do.
             mask: coverage of the animal.
         """
-        return self._read(*maps_and_masks(self._encoder, image, mask))
+        plain = torch.lerp(torch.full_like(image, GREY), image, mask[:, None])
+        return self._read(pooled_map(self._encoder, plain), pooled_mask(mask))
 
     @checked
     @torch.no_grad()
@@ -192,8 +207,7 @@ class CaptionReader:
             maps: of the animal cut out on grey at 256 px, as :meth:`farm3d.model.reconstructor.Reconstructor.maps` gives them.
             mask: coverage of the animal.
         """
-        small = functional.adaptive_avg_pool2d(mask[:, None], _MASK)[:, 0]
-        return self._read(functional.adaptive_avg_pool2d(maps, _MAP), small)
+        return self._read(functional.adaptive_avg_pool2d(maps, _MAP), pooled_mask(mask))
 
     def to(self, device: torch.device | str) -> Self:
         """Move it to a device and return self."""

@@ -124,8 +124,7 @@ SCORE_SOFTNESS = 0.05
 """Temperature of scores where they are made probabilities. Not calibrated: docs/benchmark.md has what came of it."""
 
 READ_WEIGHT = 0.075
-"""Of :func:`farm3d.model.caption_reader.view_doubts` in the choice among hypotheses: as if scores were log-probabilities at
-:data:`SCORE_SOFTNESS`."""
+"""Of :func:`farm3d.model.caption_reader.view_doubts` in the choice among hypotheses, from 80 pictures of split val (docs/experiments)."""
 
 
 # Start poses that the second round tries from each surviving view: flexion (x) in radians by bone prefix. A leg that has settled on

@@ -18,7 +18,7 @@ from farm3d.data.photo import Photo, load_photo, photo_from_image, shown_path
 from farm3d.data.preprocess import Silhouette, find_mask, make_crop, one_animal
 from farm3d.data.segment import OnnxSegmenter, Segmenter
 from farm3d.model.appearance import TexelMap, estimate_appearance, texel_map
-from farm3d.model.caption_reader import CaptionReader
+from farm3d.model.caption_reader import CaptionReader, reader_folder
 from farm3d.model.category.first_guess import first_guess
 from farm3d.model.category.learned import LearnedCategory, load_category
 from farm3d.model.encoder import NO_ANIMAL_BELOW, Encoder
@@ -108,14 +108,16 @@ class Reconstructor:
 
         Raises:
             ModelError: a folder is damaged, incomplete or of another kind.
+            InputError: the reader that was asked for does not know the category.
         """
         prior, learned = load_category(folder)
         encoder = Encoder.from_pretrained(weights_folder(prior.config.encoder))
-        asked = None
-        if learned is not None and reader != "none":
-            asked = CaptionReader.from_pretrained(None if reader == "auto" else reader, encoder=encoder)
-            if asked.config.encoder != prior.config.encoder or prior.config.category not in asked.config.species:
-                asked = None
+        place = reader_folder(reader, usual=learned is not None)
+        asked = None if place is None else CaptionReader.from_pretrained(place, encoder=encoder)
+        known = asked is not None and asked.config.encoder == prior.config.encoder and prior.config.category in asked.config.species
+        if asked is not None and not known and reader != "auto":
+            raise InputError(f"{place}: does not know a {prior.config.category}", hint="give another --reader, or none")
+        asked = asked if known and learned is not None else None
         return cls(prior, encoder, learned, asked).to(device)
 
     def save_pretrained(self, folder: Path | str, *, card: str) -> None:
@@ -207,8 +209,7 @@ class Reconstructor:
         features = self.prior.project(maps)[0]
         with _one_thread():
             guess = first_guess(self.learned, crop, maps, sagittal=GUIDED_SAGITTAL)
-            view = self._view(crop, maps)
-            found = fit(guess.prior, crop, features=features, options=FitOptions(refine=False), starts=guess.starts, view=view)
+            found = fit(guess.prior, crop, features=features, options=FitOptions(refine=False), starts=guess.starts)
         return found.hypotheses[0].score
 
     def _view(self, crop: Crop, maps: torch.Tensor) -> torch.Tensor | None:

@@ -14,13 +14,11 @@ from farm3d.core.errors import InputError
 from farm3d.core.files import whole_file
 from farm3d.core.random import numpy_generator
 from farm3d.core.shapes import Float, Tensor
+from farm3d.model.caption_reader import GREY, pooled_map, pooled_mask
 from farm3d.model.encoder import ImageEncoder
 
-__all__ = ["GREY", "Features", "cut_out", "features_of", "pooled"]
+__all__ = ["Features", "cut_out", "features_of", "pooled"]
 
-GREY = 0.5  # sRGB, behind animals that are cut out
-_PICTURE_PX = 256
-_MAP, _MASK = 8, 32
 _AT_ONCE = 16
 _SMALLEST_BLUR = 0.4
 
@@ -91,9 +89,8 @@ def features_of(
         rgb, alpha = cut_out(pixels[begin : begin + _AT_ONCE], masked=masked)
         if blur_seed is not None:
             rgb = torch.stack([_blurred(picture, begin + i, blur_seed) for i, picture in enumerate(rgb)])
-        large = functional.interpolate(rgb, (_PICTURE_PX, _PICTURE_PX), mode="bilinear", align_corners=False, antialias=True)
-        maps.append(functional.adaptive_avg_pool2d(encoder.features(large.clamp(0, 1)), _MAP).half().numpy())
-        masks.append(functional.adaptive_avg_pool2d(alpha[:, None], _MASK)[:, 0].half().numpy())
+        maps.append(pooled_map(encoder, rgb).half().numpy())
+        masks.append(pooled_mask(alpha).half().numpy())
         if on_progress is not None:
             on_progress(begin + len(rgb), len(pixels))
     features = Features(np.concatenate(maps), np.concatenate(masks))
