@@ -127,3 +127,31 @@ def test_bad_words_end_with_two_and_one_line(
     line = capsys.readouterr().err.strip().splitlines()[-1]
     assert line.startswith("farm3d: ") and message in line, line
     assert not (tmp_path / "set").exists()
+
+
+def test_captions_beside_photographs_name_the_view(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (photos / "alpha0.txt").write_text("A red toy,\n seen from its LEFT side\n", encoding="utf-8")
+    (photos / "photo2.txt").write_text("a green toy", encoding="utf-8")
+    assert prepare(photos, tmp_path / "set", "--no-features") == 0
+    rows = rows_of(tmp_path / "set")
+    assert rows["alpha0.png"]["prompt"] == "A red toy, seen from its LEFT side"
+    assert (rows["alpha0.png"]["view"], rows["alpha0.png"]["view_name"]) == (2, "left")
+    assert rows["photo2.jpg"]["prompt"] == "a green toy" and rows["photo2.jpg"]["view"] is None
+    assert "prompt" not in rows["alpha1.png"]
+    assert main(["data", "check", str(tmp_path / "set")]) == 0
+    (photos / "photo2.txt").write_text("a green toy, seen from behind", encoding="utf-8")
+    assert prepare(photos, tmp_path / "set", "--no-features") == 2
+    assert "another data set of this name" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"\xff\xfe\x00", "photo4.txt: this caption is no UTF-8 text"), (b" \n", "is empty"), (b"a " * 5000, "longer than 8192 bytes")],
+)
+def test_a_caption_of_no_use_is_said_before_anything_is_written(
+    photos: Path, tmp_path: Path, content: bytes, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (photos / "photo4.txt").write_bytes(content)
+    assert prepare(photos, tmp_path / "set") == 2
+    assert message in capsys.readouterr().err.strip().splitlines()[-1]
+    assert not (tmp_path / "set").exists()

@@ -105,7 +105,7 @@ class PrepareDataOptions:
     """Make the same training set from your own photographs. One that cannot be used becomes a row that says why."""
 
     photos: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
-    """JPEG, PNG and WebP pictures, one animal each."""
+    """JPEG, PNG and WebP pictures, one animal each; NAME.txt beside NAME may say which view it is ("a horse, seen from its left side")."""
 
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
     """Folder for NAME-000000.tar and so on; finished shards in it are kept."""

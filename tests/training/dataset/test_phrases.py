@@ -10,6 +10,7 @@ import pytest
 from farm3d.barn.captions import VIEWS
 from farm3d.barn.species import SPECIES
 from farm3d.core.errors import InputError
+from farm3d.training.dataset.captions import view_of_caption
 from farm3d.training.dataset.phrases import (
     BLOCK,
     VIEW_NAMES,
@@ -129,3 +130,24 @@ def test_a_prompt_file_that_cannot_be_used_is_told_by_entry_and_field(tmp_path: 
 def test_no_such_prompt_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read"):
         read_prompt_file(tmp_path / "none.toml")
+
+
+def test_captions_of_both_books_name_their_view() -> None:
+    for prompt in (*embedded_book("cow").prompts, *stable_diffusion_book("okapi").prompts):
+        assert view_of_caption(prompt.text) == prompt.view, prompt.text
+
+
+@pytest.mark.parametrize(
+    ("caption", "view"),
+    [
+        ("a horse, Seen from ITS front left", "front-left"),  # and not the front, which it begins with
+        ("a horse in profile head to the right", "right"),
+        ("a horse", None),
+        ("a horse, front view, and another, back viewer", "front"),
+        ("front view, facing the camera", "front"),
+        ("seen from its left side, seen from its rear left", None),  # two views
+        ("from the rear or front view", None),
+    ],
+)
+def test_words_for_one_view_count(caption: str, view: str | None) -> None:
+    assert view_of_caption(caption) == (None if view is None else VIEW_NAMES.index(view))

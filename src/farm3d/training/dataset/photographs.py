@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,11 @@ from farm3d.data.photo import load_photo, shown_path
 from farm3d.data.preprocess import find_mask
 from farm3d.data.segment import OnnxSegmenter
 from farm3d.model.encoder import NO_ANIMAL_BELOW, Encoder
+from farm3d.training.dataset.captions import find_captions, view_of_caption
 from farm3d.training.dataset.cutting import cut_out, json_bytes
 from farm3d.training.dataset.drawing import FORMAT
 from farm3d.training.dataset.filters import NOT_QUADRUPED
+from farm3d.training.dataset.phrases import VIEW_NAMES
 
 __all__ = ["PREPARED_BY", "PhotoSettings", "open_photographs", "photo_settings"]
 
@@ -35,6 +37,7 @@ class PhotoSettings:
         category: what they show, if it was said.
         photos: by file name; masks: those that have one.
         photo_digests, mask_digests: sha256 of each; empty for a file that cannot be read.
+        captions: what the photographs that have a caption show.
         size_px: side of the crops.
         any_animal: keep what the backbone does not take for a four-legged animal.
         mask_model: ONNX segmenter for photographs without mask and transparency; mask_digest: its sha256, None if there is none.
@@ -46,6 +49,7 @@ class PhotoSettings:
     masks: Mapping[Path, Path | None]
     photo_digests: Mapping[str, str]
     mask_digests: Mapping[str, str]
+    captions: Mapping[Path, str] = field(default_factory=dict)
     size_px: int = 256
     any_animal: bool = False
     mask_model: Path | None = None
@@ -63,6 +67,8 @@ class PhotoSettings:
             "photos": dict(self.photo_digests),
             "masks": dict(self.mask_digests),
         }
+        if self.captions:  # without any, a plan is what it was before there were captions
+            recipe["captions"] = {shown_path(photo.name): caption for photo, caption in self.captions.items()}
         return ShardPlan(self.name, recipe, len(self.photos), per_shard)
 
 
@@ -70,7 +76,7 @@ def photo_settings(folder: Path, masks: Path | None, **others: Any) -> PhotoSett
     """Find the photographs of a folder and their masks, and read every byte of them once.
 
     Raises:
-        InputError: no such folder, no picture in it, or no mask for any of them.
+        InputError: no such folder, no picture in it, no mask for any of them, or a caption that cannot be read.
     """
     if not folder.is_dir():
         raise InputError(f"{shown_path(folder)}: no such folder", hint="give a folder of JPEG, PNG or WebP pictures")
@@ -81,6 +87,7 @@ def photo_settings(folder: Path, masks: Path | None, **others: Any) -> PhotoSett
         masks=pairs,
         photo_digests={shown_path(photo.name): _digest(photo) for photo in photos},
         mask_digests={shown_path(photo.name): _digest(mask) for photo, mask in pairs.items() if mask is not None},
+        captions=find_captions(photos),
         **others,
     )
 
@@ -94,16 +101,20 @@ def open_photographs(settings: PhotoSettings) -> Draw:
     def one(number: int) -> tuple[str, dict[str, bytes]]:
         path = settings.photos[number]
         key = f"{settings.name}-{number:06d}"
+        caption = settings.captions.get(path)
+        view = None if caption is None else view_of_caption(caption)
         row: dict[str, Any] = {
             "key": key,
             "category": settings.category,
             "file": shown_path(path.name),
-            "view": None,
-            "view_name": None,
+            "view": view,
+            "view_name": None if view is None else VIEW_NAMES[view],
             "action": None,
             "coat": None,
             "rejected": [],
         }
+        if caption is not None:
+            row["prompt"] = caption
         try:
             photo = load_photo(path)
             silhouette = find_mask(photo, settings.masks[path], segmenter=segmenter)

@@ -19,7 +19,17 @@ from farm3d.barn.species import ACTIONS, SPECIES, species
 from farm3d.core.errors import InputError
 from farm3d.core.random import numpy_generator
 
-__all__ = ["BLOCK", "VIEW_NAMES", "PhraseBook", "Prompt", "PromptOrder", "embedded_book", "read_view_shares", "stable_diffusion_book"]
+__all__ = [
+    "BLOCK",
+    "VIEW_NAMES",
+    "VIEW_WORDINGS",
+    "PhraseBook",
+    "Prompt",
+    "PromptOrder",
+    "embedded_book",
+    "read_view_shares",
+    "stable_diffusion_book",
+]
 
 BLOCK = 64
 """Neighbouring samples among which views, actions and coats are shared out evenly."""
@@ -40,6 +50,9 @@ _SD_VIEWS: tuple[tuple[str, str], ...] = (  # what is asked for, what is not
     ("three-quarter view from the front, facing right", "back view"),
 )
 _BEHIND = VIEW_NAMES.index("behind")
+
+VIEW_WORDINGS = tuple((*barn, wording) for barn, (wording, _) in zip(VIEWS, _SD_VIEWS, strict=True))
+"""How either book says each of the eight views."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,45 @@
+"""Write pictures of the barn as a user's photographs with masks and captions, for `farm3d prepare-data`.
+
+    python tools/barn_photographs.py barn/horse OUT --count 1400
+    farm3d prepare-data OUT --category horse --dims 64 --size-px 128 --any-animal --out sets/barn-horse
+
+This is how the benchmark's row learned from the barn's own training pictures was made: picture, silhouette and the plain caption; no camera
+and no 3D goes over. Pictures of split `test` and `val` are refused, because they are to judge with.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from farm3d.core.shard_reader import read_shards
+from farm3d.training.dataset.rows import facts_of
+
+
+def main() -> int:
+    """Write the folder; return 0, or 2 if these pictures must train nothing."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("barn", type=Path, help="folder of `farm3d barn make SPECIES --split train`")
+    parser.add_argument("out", type=Path, help="new folder")
+    parser.add_argument("--count", type=int, default=1400)
+    options = parser.parse_args()
+    options.out.mkdir(parents=True)
+    written = 0
+    for key, members in read_shards(sorted(options.barn.glob("*.tar"))):
+        facts = facts_of(key, members)
+        if facts["split"] != "train":
+            print(f"{key}: of split '{facts['split']}', which is to judge with", file=sys.stderr)
+            return 2
+        (options.out / f"{key}.png").write_bytes(members["rgb.png"])
+        (options.out / f"{key}_mask.png").write_bytes(members["mask.png"])
+        (options.out / f"{key}.txt").write_text(facts["caption"] + "\n", encoding="utf-8")
+        written += 1
+        if written == options.count:
+            break
+    print(f"{options.out}: {written} pictures")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
