@@ -45,6 +45,19 @@ def test_learned_categories_tell_kinds_apart_by_what_they_draw() -> None:
     assert learned.recognise(crop)[0].category == "horse"
 
 
+def test_learned_categories_judge_for_those_without_networks() -> None:
+    judged = AnyCategory.from_pretrained(["cow", "horse"], judges=["horse-learned", "cow-learned"])
+    photo, silhouette = read_picture(EXAMPLE, None, None)
+    crop = judged.reconstructors["horse"].crop(photo, silhouette)
+    with_judges = {guess.category: guess.probability for guess in judged.recognise(crop)}
+    without = {guess.category: guess.probability for guess in AnyCategory(judged.reconstructors).recognise(crop)}
+    one_judge = AnyCategory.from_pretrained(["cow", "horse"], judges=["horse-learned"]).recognise(crop)
+    assert with_judges["horse"] > without["horse"] + 0.05
+    assert {guess.category: guess.probability for guess in one_judge} == without  # a score alone says nothing
+    learned = AnyCategory.from_pretrained(["cow-learned", "horse-learned"]).recognise(crop)
+    assert with_judges == {guess.category: guess.probability for guess in learned}
+
+
 def test_nothing_to_choose_from_is_told() -> None:
     with pytest.raises(InputError, match="no category"):
         AnyCategory({})

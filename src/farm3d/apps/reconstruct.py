@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["AUTO", "open_category", "reconstruct"]
 
 _MAX_THREADS = 1024
+_LEARNED = "-learned"  # ends the names of shipped categories that were learned
 AUTO = "auto"
 """Word in place of a category: the picture decides."""
 
@@ -125,7 +126,7 @@ def _every(photos: list[Path], waiting: list[Path], masks: dict[Path, Path | Non
 
 
 def open_category(name: str, *, reader: str = "auto") -> Reconstructor | AnyCategory:
-    """Load a category by name or folder, or for ``auto`` all shipped ones, of each kind of animal the one that bears its plain name.
+    """Load a category by name or folder, or for ``auto`` all shipped ones: plain names make the animal, learned ones judge.
 
     Raises:
         ModelError: there is none, or it is damaged.
@@ -136,7 +137,10 @@ def open_category(name: str, *, reader: str = "auto") -> Reconstructor | AnyCate
 
     if name != AUTO:
         return Reconstructor.from_pretrained(name, reader=reader)
-    return AnyCategory.from_pretrained([one for one in shipped_categories() if not one.endswith("-learned")], reader=reader)
+    shipped = shipped_categories()
+    plain = [one for one in shipped if not one.endswith(_LEARNED)]
+    judges = [one + _LEARNED for one in plain if one + _LEARNED in shipped]
+    return AnyCategory.from_pretrained(plain, judges=judges if len(judges) == len(plain) else (), reader=reader)
 
 
 def _kept(photo: Path, options: ReconstructOptions) -> dict[str, Any]:

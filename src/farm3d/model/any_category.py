@@ -48,15 +48,26 @@ class AnyCategory:
 
     Args:
         reconstructors: by name, all with the same backbone.
+        judges: learned categories of the same kinds, by name, that draw their best guess in the place of those without networks. What is
+            drawn counts where every kind has one: scores say which of several categories explains a picture, and nothing by themselves.
     """
 
-    def __init__(self, reconstructors: Mapping[str, Reconstructor]) -> None:
+    def __init__(self, reconstructors: Mapping[str, Reconstructor], *, judges: Mapping[str, Reconstructor] | None = None) -> None:
         if not reconstructors:
             raise InputError("no category to choose from", hint="`farm3d models list` says what is shipped")
         self.reconstructors = dict(reconstructors)
+        judging = {name: one if one.learned is not None else (judges or {}).get(name) for name, one in self.reconstructors.items()}
+        self._judges = {name: one for name, one in judging.items() if one is not None}
 
     @classmethod
-    def from_pretrained(cls, names: Sequence[Path | str], *, device: torch.device | str = "cpu", reader: Path | str = "auto") -> Self:
+    def from_pretrained(
+        cls,
+        names: Sequence[Path | str],
+        *,
+        judges: Sequence[Path | str] = (),
+        device: torch.device | str = "cpu",
+        reader: Path | str = "auto",
+    ) -> Self:
         """Load categories by folder or by the names of shipped ones; ``reader`` as of :meth:`Reconstructor.from_pretrained`.
 
         Raises:
@@ -64,13 +75,11 @@ class AnyCategory:
             InputError: they have different backbones, or two are of the same kind of animal.
         """
         loaded = [Reconstructor.from_pretrained(name, device=device, reader=reader) for name in names]
-        backbones = {one.prior.config.encoder for one in loaded}
+        judging = [Reconstructor.from_pretrained(name, device=device, reader="none") for name in judges]
+        backbones = {one.prior.config.encoder for one in (*loaded, *judging)}
         if len(backbones) > 1:
             raise InputError(f"categories with different backbones: {', '.join(sorted(backbones))}", hint="name one with --category")
-        kinds = [one.prior.config.category for one in loaded]
-        if twice := {kind for kind in kinds if kinds.count(kind) > 1}:
-            raise InputError(f"two categories for {', '.join(sorted(twice))}", hint="leave one of them out")
-        return cls(dict(zip(kinds, loaded, strict=True)))
+        return cls(_by_kind(loaded), judges=_by_kind(judging))
 
     @property
     def encoder(self) -> Encoder:
@@ -107,10 +116,17 @@ class AnyCategory:
         seen = self.encoder.classify(torch.cat([views, views.flip(-1)])).mean(0)
         maps = next(iter(self.reconstructors.values())).maps(crop)
         logs = []
-        for name, reconstructor in self.reconstructors.items():
+        for name in self.reconstructors:
             classes = CLASSES.get(name)
             logs.append(math.log(max(seen[list(classes)].sum().item() if classes else 0.0, _FLOOR)))
-            if reconstructor.learned is not None:
-                logs[-1] -= reconstructor.first_score(crop, maps) / SCORE_SOFTNESS
+            if len(self._judges) == len(self.reconstructors):
+                logs[-1] -= self._judges[name].first_score(crop, maps) / SCORE_SOFTNESS
         shares = torch.tensor(logs).softmax(0).tolist()
         return tuple(sorted(map(CategoryGuess, self.reconstructors, shares), key=lambda guess: -guess.probability))
+
+
+def _by_kind(loaded: Sequence[Reconstructor]) -> dict[str, Reconstructor]:
+    kinds = [one.prior.config.category for one in loaded]
+    if twice := {kind for kind in kinds if kinds.count(kind) > 1}:
+        raise InputError(f"two categories for {', '.join(sorted(twice))}", hint="leave one of them out")
+    return dict(zip(kinds, loaded, strict=True))
