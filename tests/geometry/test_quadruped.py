@@ -111,3 +111,14 @@ def test_a_body_without_legs_still_gets_bones() -> None:
 def test_too_few_vertices_are_refused() -> None:
     with pytest.raises(ValueError, match="at least 8"):
         find_quadruped_bones(torch.zeros(4, 3), torch.tensor([[0, 1, 2]]))
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_head_that_has_come_off_still_has_its_bones() -> None:
+    """Surfaces fall to pieces while they are learned: the neck is then a straight line to it."""
+    bones = find_quadruped_bones(*toy(without=("neck",)))
+    starts, ends = (dict(zip(bones.names, values, strict=True)) for values in (bones.starts, bones.ends))
+    assert torch.isfinite(bones.starts).all() and torch.isfinite(bones.ends).all()
+    neck = torch.stack([ends[name] - starts[name] for name in BODY_NAMES[:4]])
+    assert torch.nn.functional.cosine_similarity(neck, neck[:1]).min() > 0.999
+    assert ends["head"][2] > 2

@@ -174,7 +174,11 @@ def _centre_line(points: np.ndarray, graph: csr_array, tip: int, centre: np.ndar
     """Polyline from ``centre`` to the vertex ``tip``: means of geodesic rings around the tip, on the mirror plane."""
     distance = _geodesic(graph, tip)
     ahead = upper & (points[:, 2] > centre[2])
-    reach = np.quantile(distance[ahead & (points[:, 2] < centre[2] + 0.25 * (points[tip, 2] - centre[2]))], 0.1)
+    shoulders = distance[ahead & (points[:, 2] < centre[2] + 0.25 * (points[tip, 2] - centre[2]))]
+    shoulders = shoulders[np.isfinite(shoulders)]
+    if not len(shoulders):  # while it is learned, a surface may fall to pieces, and the head be one of them
+        return np.stack([centre, _on_plane(points[tip])])
+    reach = np.quantile(shoulders, 0.1)
     width = reach / 24
     line = [_on_plane(points[tip])]
     for r in np.linspace(2 * width, reach, 24):
