@@ -7,7 +7,7 @@ import pytest
 import torch
 from tests.testing.toy_category import toy_pictures
 
-from farm3d.training.category.pictures import mirrored_view
+from farm3d.training.category.pictures import FEW_STANDING, PictureSet, mirrored_view
 from farm3d.training.category.schedule import Schedule
 from farm3d.training.category.step import mirrored_hypothesis
 
@@ -20,6 +20,22 @@ def test_batches_depend_on_the_step_alone_and_show_each_picture_once_an_epoch() 
     again = pictures.batch(5, seed=3, size=6)
     assert torch.equal(again.rgb, batches[5].rgb) and np.array_equal(again.flipped, batches[5].flipped)
     assert not np.array_equal(pictures.batch(5, seed=4, size=6).numbers, again.numbers)
+
+
+def test_a_training_may_begin_with_standing_animals() -> None:
+    toys = toy_pictures()
+    many = np.arange(len(toys)).repeat(6)
+    values = (toys.rgb[many], toys.mask[many], toys.features[many], toys.scale, toys.views[many], tuple(map(str, many)), "many")
+    standing = np.arange(len(many)) % 2 == 1
+    pictures = PictureSet(*values, standing)
+    steps = [pictures.batch(step, seed=3, size=6, standing=True) for step in range(int(standing.sum()) // 6)]
+    assert sorted(number for batch in steps for number in batch.numbers) == np.flatnonzero(standing).tolist()
+    few = np.arange(len(many)) < FEW_STANDING - 1
+    for others in (PictureSet(*values), PictureSet(*values, few)):  # not known, or too few
+        assert np.array_equal(others.batch(2, seed=3, size=6, standing=True).numbers, pictures.batch(2, seed=3, size=6).numbers)
+    schedule = Schedule(100, standing_until=0.25)
+    assert [schedule.at(step).standing for step in (0, 24, 25, 99)] == [True, True, False, False]
+    assert not Schedule(100).at(0).standing
 
 
 def test_a_mirrored_picture_is_mirrored_in_all() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +63,7 @@ def load_pictures(
             raise InputError(f"{folder}: {each.name} is not finished", hint="run what makes it again")
     pca = FeaturePca.load(folder / f"{chosen[0].name}.pca")
     pictures, seen = index_of(folder, plan), index_of(folder, chosen[0])
-    rgb, mask, maps, views, kept = [], [], [], [], []
+    rgb, mask, maps, views, standing, kept = [], [], [], [], [], []
     category = ""
     for number, key in enumerate(seen.keys, start=1):
         _, members = seen.read(key)
@@ -77,6 +78,7 @@ def load_pictures(
             mask.append(planes[3])
             maps.append(components_of(key, members).half().numpy())
             views.append(-1 if facts.get("view") is None else int(facts["view"]))
+            standing.append("standing" in re.findall(r"\w+", str(facts.get("prompt", "")).lower()))
             kept.append(key)
         on_progress(number, len(seen.keys))
     if len(kept) < _LEAST:
@@ -85,7 +87,7 @@ def load_pictures(
         raise InputError(f"{folder}: {plan.name} does not say what it shows", hint="make it again with --category NAME")
     scale = pca.variance.clamp_min(1e-12).sqrt()
     arrays = np.stack(rgb), np.stack(mask), np.stack(maps)
-    digest = digest_of(*arrays, np.array(views))
-    loaded = PictureSet(*arrays, scale.numpy(), np.array(views), tuple(kept), digest)
+    digest = digest_of(*arrays, np.array(views), np.array(standing))
+    loaded = PictureSet(*arrays, scale.numpy(), np.array(views), tuple(kept), digest, np.array(standing))
     basis = FeatureBasis(pca.mean, pca.matrix, scale, pca.config.normalize)
     return LoadedPictures(loaded, category, basis, pca.config.encoder, pca.config.encoder_digest)

@@ -11,9 +11,11 @@ import torch
 from farm3d.core.random import numpy_generator
 from farm3d.core.shapes import Float, Int, Tensor
 
-__all__ = ["PictureBatch", "PictureSet", "mirrored_view"]
+__all__ = ["FEW_STANDING", "PictureBatch", "PictureSet", "mirrored_view"]
 
 VIEWS = 8
+FEW_STANDING = 64
+"""Pictures of standing animals below which a training does not begin with them alone."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +29,7 @@ class PictureSet:
         views: which of the eight views the words asked for, ``[N]``, -1 where not known.
         names: of the pictures.
         digest: of all that.
+        standing: whether the words say that the animal stands, ``[N]``; None where no words are known.
     """
 
     rgb: np.ndarray
@@ -36,6 +39,7 @@ class PictureSet:
     views: np.ndarray
     names: tuple[str, ...]
     digest: str
+    standing: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -54,15 +58,21 @@ class PictureSet:
         views = np.where(flipped, mirrored_view(self.views[numbers]), self.views[numbers])
         return PictureBatch(rgb, mask, features, torch.from_numpy(views.astype(np.int64)), numbers, flipped)
 
-    def batch(self, step: int, *, seed: int, size: int) -> PictureBatch:
-        """Return the batch of a step, from 0: every picture comes once an epoch, in an order of its own, half of them mirrored."""
-        count = len(self)
-        places = range(step * size, (step + 1) * size)
-        numbers = np.array([self._order(seed, place // count)[place % count] for place in places])
-        return self.take(numbers, numpy_generator(seed, "flips", step).random(size) < 0.5)
+    def batch(self, step: int, *, seed: int, size: int, standing: bool = False) -> PictureBatch:
+        """Return the batch of a step, from 0: every picture comes once an epoch, in an order of its own, half of them mirrored.
 
-    def _order(self, seed: int, epoch: int) -> np.ndarray:
-        return _epoch_order(len(self), seed, epoch)
+        Args:
+            step: of the training.
+            seed: of the orders.
+            size: pictures in it.
+            standing: only pictures of standing animals, if there are as many as :data:`FEW_STANDING`.
+        """
+        rows = np.arange(len(self))
+        if standing and self.standing is not None and self.standing.sum() >= FEW_STANDING:
+            rows = np.flatnonzero(self.standing)
+        places = range(step * size, (step + 1) * size)
+        numbers = rows[[_epoch_order(len(rows), seed, place // len(rows))[place % len(rows)] for place in places]]
+        return self.take(numbers, numpy_generator(seed, "flips", step).random(size) < 0.5)
 
 
 @lru_cache(maxsize=4)

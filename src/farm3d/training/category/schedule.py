@@ -47,6 +47,8 @@ class Schedule:
         explore: share of pictures for which another hypothesis is drawn than the best.
         words_until: when the view that the words asked for no longer teaches the azimuths (they are often wrong by one eighth).
         words_slack_deg: how far from that view an azimuth may be at no cost.
+        standing_until: when animals begin to be shown in other poses than standing ones, where words tell. Thin legs that swing are seldom
+            where the rest shape has them, and are taken for nothing until it has some.
         articulation_from, centred_from, colour_from, deformation_from, virtual_from: when these begin.
         decay_from: from when learning rates fall, to ``decay_to`` of their height.
         virtual_every: steps between virtual views; virtual_views: pictures in each.
@@ -71,6 +73,7 @@ class Schedule:
     explore: float = 0.2
     words_until: float = 0.2
     words_slack_deg: float = 0.0
+    standing_until: float = 0.0
     articulation_from: float = 0.06
     centred_from: float = 0.25
     colour_from: float = 0.45
@@ -102,6 +105,7 @@ class Schedule:
             softness=first * (last / first) ** along if step >= self.uniform_steps else float("inf"),
             words=max(1 - done / self.words_until, 0.0) if self.words_until > 0 else 0.0,
             words_slack_deg=self.words_slack_deg,
+            standing=done < self.standing_until,
             articulate=done >= self.articulation_from,
             centred=done >= self.centred_from,
             colour=done >= self.colour_from,
@@ -115,7 +119,8 @@ class Schedule:
 class Moment:
     """What holds at one step, as :class:`Schedule` says.
 
-    ``softness`` is infinite where all hypotheses count the same; ``words`` falls from 1 to 0.
+    ``softness`` is infinite where all hypotheses count the same; ``words`` falls from 1 to 0; ``standing``: no others are
+    shown.
     """
 
     done: float
@@ -126,6 +131,7 @@ class Moment:
     softness: float
     words: float
     words_slack_deg: float
+    standing: bool
     articulate: bool
     centred: bool
     colour: bool

@@ -199,7 +199,7 @@ class CategoryTrainer:
         seed = self.settings.seed
         if self.scaffold is None or self.step % self.settings.schedule.renew_every == 0:
             self.scaffold = make_scaffold(self.model.shape, self.settings.config, cell=at.cell, centred=at.centred)
-        batch = self.pictures.batch(self.step, seed=seed, size=at.batch)
+        batch = self.pictures.batch(self.step, seed=seed, size=at.batch, standing=at.standing)
         chosen = None if at.every_hypothesis else self._chosen(batch.numbers, batch.flipped, at)
         generator = torch_generator(seed, "step", self.step)
         share = self._ranks.share(len(batch))

@@ -1,0 +1,162 @@
+"""What each part of the learning is worth: one training a row, judged on the barn's test individuals, one table.
+
+    python benchmarks/ablations.py --data sets/horse --truth barn/horse --state state/ablations [--rows full "no deformation"]
+    python benchmarks/ablations.py --state state/ablations --table
+
+Every row is `farm3d train` with the same pictures, steps and (but for the rows that vary it) seed, one thread; then one pass of the
+learned category over the first `--pictures` of the truth (`farm3d evaluate baseline fit --no-refine`), the referee and Animodel's Chamfer.
+`--jobs` rows run at a time. What is finished is kept and a training that was stopped goes on, so the same command may be given again.
+The table's intervals are over pictures, not over trainings: the rows of other seeds say what chance in training does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from farm3d.core.errors import Farm3DError, InputError
+
+ROWS: dict[str, tuple[str, ...]] = {
+    "full": (),
+    "full, seed 1": ("--seed", "1"),
+    "full, seed 2": ("--seed", "2"),
+    "no articulation": ("--without", "articulation"),
+    "no deformation": ("--without", "deformation"),
+    "one hypothesis": ("--without", "hypotheses"),
+    "no elevation": ("--without", "elevation"),
+    "no local features": ("--without", "local-features"),
+    "no tail": ("--without", "tail"),
+    "no view words": ("--without", "view-words"),
+    "with the critic": ("--prior", "SHIPPED"),
+    "reach of 65 degrees": ("--preset", "wide"),
+}
+FIGURES = (  # heading, where in the report's summary, factor, decimals
+    ("outline IoU ↑", "iou", 1, 3),
+    ("azimuth error, degrees, mean ↓", "azimuth_error_deg", 1, 1),
+    ("flips front/back, % ↓", "front_back_flip", 100, 0),
+    ("keypoints right by source, % ↑", "transfer_right", 100, 1),
+    ("novel views, PSNR in dB ↑", "novel_psnr_db", 1, 2),
+    ("relit, PSNR in dB ↑", "relit_psnr_db", 1, 2),
+)
+
+
+def main() -> int:
+    """Run what is missing, then print the table; return 0, or 2 if a row failed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="training set of `farm3d generate`")
+    parser.add_argument("--truth", type=Path, help="folder of `farm3d barn make SPECIES --split test`")
+    parser.add_argument("--state", type=Path, required=True, help="folder for trainings, models, predictions and reports")
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), metavar="ROW", help=f"of: {'; '.join(ROWS)}")
+    parser.add_argument("--preset", default="embedded")
+    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--pictures", type=int, default=50)
+    parser.add_argument("--jobs", type=int, default=1, help="rows at a time")
+    parser.add_argument("--table", action="store_true", help="only print the table of what is there")
+    options = parser.parse_args()
+    failed = False
+    if not options.table:
+        if options.data is None or options.truth is None:
+            parser.error("--data and --truth are needed to run rows")
+        truth = _first_pictures(options)
+        with ThreadPoolExecutor(options.jobs) as pool:
+            for row, why in zip(options.rows, pool.map(lambda row: _run(row, truth, options), options.rows), strict=True):
+                if why:
+                    failed = True
+                    print(f"{row}: {why}", file=sys.stderr)
+    print(table(options.state))
+    return 2 if failed else 0
+
+
+def table(state: Path) -> str:
+    """Return the Markdown table of the rows that were judged."""
+    heads = ["row", *(head for head, *_ in FIGURES), "PCK@0.1 ↑", "Chamfer, unit cube, × 100 ↓", "hours"]
+    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    for row in ROWS:
+        folder = state / _slug(row)
+        try:
+            report = json.loads((folder / "report" / "report.json").read_text(encoding="utf-8"))
+            shape = json.loads((folder / "shape.json").read_text(encoding="utf-8"))["summary"]["bidirectional_scaled"]
+            hours = json.loads((folder / "state" / "log.jsonl").read_text(encoding="utf-8").splitlines()[-1])["hours"]
+        except FileNotFoundError:
+            continue
+        cells = [_cell(report["summary"][name], factor, digits) for _, name, factor, digits in FIGURES]
+        keypoints = {"mean": report["keypoints"]["pck"], "low": report["keypoints"]["low"], "high": report["keypoints"]["high"]}
+        cells += [_cell(keypoints, 100, 1), _cell(shape, 100, 2), f"{hours:.2f}"]
+        lines.append(f"| {row} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _cell(summary: dict[str, float], factor: float, digits: int) -> str:
+    mean, low, high = (f"{summary[name] * factor:.{digits}f}" for name in ("mean", "low", "high"))
+    return f"**{mean}** {low} – {high}"
+
+
+def _first_pictures(options: argparse.Namespace) -> Path:
+    """Return a shard of the truth with as many pictures as asked, and predictions of the truth beside it."""
+    truth = sorted(options.truth.glob("*.tar"))
+    if not truth:
+        raise InputError(f"{options.truth}: no shards of the barn in it", hint="farm3d barn make SPECIES --split test --per-shard 50")
+    held = json.loads(truth[0].with_suffix(".json").read_text(encoding="utf-8"))
+    if len(held["rows"]) != options.pictures:
+        what = f"{truth[0]}: holds {len(held['keys'])} pictures"
+        raise InputError(what, hint=f"make the set with --per-shard {options.pictures}, or say --pictures {len(held['keys'])}")
+    answer = options.state / "truth"
+    if not answer.exists():
+        _farm3d("evaluate", "baseline", "truth", "--truth", truth[0], "--out", answer, log=options.state / "truth.log")
+    return truth[0]
+
+
+def _run(row: str, truth: Path, options: argparse.Namespace) -> str | None:
+    """Train and judge one row, each step once; return why it failed, or None."""
+    folder = options.state / _slug(row)
+    folder.mkdir(parents=True, exist_ok=True)
+    log, model, predictions = folder / "log.txt", folder / "model", folder / "predictions"
+    words = {"--preset": options.preset, "--seed": "0", **_pairs(ROWS[row])}
+    if words.get("--prior") == "SHIPPED":
+        import farm3d
+
+        words["--prior"] = str(Path(farm3d.__file__).parent / "weights" / "embedded_prior")
+    state = ("--state", folder / "state", "--steps", str(options.steps), "--threads", "1")
+    try:
+        if not (model / "manifest.json").exists():
+            _farm3d("train", "--data", options.data, "--out", model, *state, *(part for pair in words.items() for part in pair), log=log)
+        if not (folder / "report" / "report.json").exists():
+            one = ("--truth", truth, "--out", predictions, "--category", model, "--no-refine")
+            _farm3d("evaluate", "baseline", "fit", *one, log=log)
+            judged = ("--truth", truth, "--predictions", predictions, "--out", folder / "report", "--method", _slug(row))
+            _farm3d("evaluate", "barn", *judged, "--no-plots", "--novel-views", "4", log=log)
+        if not (folder / "shape.json").exists():
+            _farm3d("evaluate", "shape", predictions, options.state / "truth", "--out", folder / "shape.json", log=log)
+    except subprocess.CalledProcessError as error:
+        return f"exit code {error.returncode} (128 + a signal: stopped; the same command goes on); {log} has its last words"
+    print(f"{row}: done", file=sys.stderr, flush=True)
+    return None
+
+
+def _pairs(words: tuple[str, ...]) -> dict[str, str]:
+    return dict(zip(words[::2], words[1::2], strict=True))
+
+
+def _slug(row: str) -> str:
+    return row.replace(",", "").replace(" ", "-")
+
+
+def _farm3d(*words: str | Path, log: Path) -> None:
+    """Run a command of farm3d in a process of its own with one thread; what it says goes to a file."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with log.open("ab") as file:
+        subprocess.run([sys.executable, "-m", "farm3d", *map(str, words)], check=True, stdout=file, stderr=file, env=environment)
+
+
+if __name__ == "__main__":
+    try:
+        raise SystemExit(main())
+    except Farm3DError as error:
+        print(f"ablations: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
