@@ -6,7 +6,10 @@ import pytest
 import torch
 
 from farm3d.core.random import torch_generator
+from farm3d.geometry.surface import vertex_normals
 from farm3d.geometry.tetrahedra import ellipsoid_sdf
+from farm3d.model.category.config import CategoryConfig
+from farm3d.model.category.rest_shape import make_scaffold, rest_shape
 from farm3d.model.fields import ShapeField
 from farm3d.training.category.losses import (
     articulation_loss,
@@ -19,6 +22,7 @@ from farm3d.training.category.losses import (
     missing_loss,
     score_loss,
     view_loss,
+    volume_loss,
 )
 
 
@@ -107,3 +111,15 @@ def test_words_pull_azimuths_to_their_view_but_for_some_slack() -> None:
     assert torch.allclose(turned[:4], loss[:4], atol=1e-6)  # mirrored pictures, mirrored words
     one = view_loss(torch.deg2rad(torch.tensor([[10.0], [-170.0]])), torch.tensor([0, 0]), slack_deg=11.25)
     assert one[0] == 0 and torch.isclose(one[1], torch.tensor(1.0), atol=0.05)
+
+
+def test_pressure_fills_a_hollow_and_pushes_outward() -> None:
+    field = ShapeField(octaves=2, hidden=16, layers=1)
+    config = CategoryConfig("toy", sdf_octaves=2, sdf_hidden=16, sdf_layers=1)
+    rest = rest_shape(field, make_scaffold(field, config, cell=0.2, centred=False))
+    assert float(volume_loss(rest.vertices, rest.faces).detach()) == pytest.approx(-1, rel=0.03)  # the ellipsoid that fields begin as
+    vertices = rest.vertices.detach().requires_grad_()
+    volume_loss(vertices, rest.faces).backward()
+    assert vertices.grad is not None
+    outward = vertex_normals(vertices.detach(), rest.faces)
+    assert float(torch.nn.functional.cosine_similarity(-vertices.grad, outward).min()) > 0.9

@@ -9,6 +9,7 @@ from scipy.ndimage import distance_transform_edt
 from torch.nn import functional
 
 from farm3d.core.shapes import Float, Int, Tensor
+from farm3d.geometry.surface import enclosed_volume
 from farm3d.model.fields import ShapeField
 
 __all__ = [
@@ -22,7 +23,10 @@ __all__ = [
     "missing_loss",
     "score_loss",
     "view_loss",
+    "volume_loss",
 ]
+
+_START_VOLUME = 4 / 3 * math.pi * 1.05 * 1.05 * 2.1  # of the ellipsoid that fields begin as, canonical units
 
 
 def mask_loss(mask: Float[Tensor, "N S S"], target: Float[Tensor, "N S S"]) -> Float[Tensor, "N"]:
@@ -116,3 +120,12 @@ def eikonal_loss(field: ShapeField, points: Float[Tensor, "P 3"]) -> Float[Tenso
     where = points.detach().requires_grad_()
     slope = torch.autograd.grad(field(where).sum(), where, create_graph=True)[0]
     return (slope.norm(dim=-1) - 1).square().mean()
+
+
+def volume_loss(vertices: Float[Tensor, "V 3"], faces: Int[Tensor, "F 3"]) -> Float[Tensor, ""]:
+    """Minus the volume of the rest shape, in volumes of the ellipsoid that it began as: an even pressure from within. Ours.
+
+    Outlines say how far a surface may reach, not how far it does: between bulges that touch the outline, flanks may be as hollow as they
+    like. Of all shapes with the same outlines a little pressure takes the fullest, their visual hull, which has no ribs.
+    """
+    return -enclosed_volume(vertices, faces) / _START_VOLUME

@@ -13,7 +13,8 @@ class Weights:
 
     ``choice_feature`` is the feature loss's factor where hypotheses are compared: about fifty times, relative to the mask, that of the
     reconstruction itself, as in section 2.8. ``view_words`` adds to a hypothesis that disagrees with the view the words asked for, four
-    times as much at the beginning; ``view`` pulls azimuths to that view and fades, both over ``Schedule.words_until``.
+    times as much at the beginning; ``view`` pulls azimuths to that view and fades, both over ``Schedule.words_until``. ``volume`` fills
+    what no outline shows (``losses.volume_loss``).
     """
 
     mask: float = 10.0
@@ -25,6 +26,7 @@ class Weights:
     eikonal: float = 0.01
     articulation: float = 0.2
     deformation: float = 10.0
+    volume: float = 0.0
     view_words: float = 0.0
     view: float = 0.0
     virtual: float = 0.0

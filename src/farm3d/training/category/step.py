@@ -29,6 +29,7 @@ from farm3d.training.category.losses import (
     missing_loss,
     score_loss,
     view_loss,
+    volume_loss,
 )
 from farm3d.training.category.pictures import VIEWS, PictureBatch
 from farm3d.training.category.schedule import Moment, Weights
@@ -114,6 +115,8 @@ def reconstruction_step(
         "score": score_loss(score, choices).mean(),
         "eikonal": eikonal_loss(model.shape, points),
     }
+    if weights.volume > 0:
+        terms["volume"] = volume_loss(rest.vertices, rest.faces)
     if at.words > 0 and weights.view > 0:
         terms["view"] = at.words * view_loss(reading.viewpoints.azimuth, batch.views, slack_deg=at.words_slack_deg).mean()
     if at.articulate:
