@@ -28,14 +28,14 @@ def embedded(category: str, *, channels: int, seed: int = 0, steps: int = 8000) 
     return Run(config, schedule, Weights(view_words=0.5, view=2.0, virtual=2e-4), seed)
 
 
-def wide(category: str, *, channels: int, seed: int = 0, steps: int = 8000) -> Run:
-    """As :func:`embedded`, but quarters reach well beyond the side views, and words teach to the end: for sets that the reader chose.
+def wide(category: str, *, channels: int, seed: int = 0, steps: int = 14_000) -> Run:
+    """As :func:`embedded`, but longer, for sets that the reader chose: quarters reach well beyond the side views, words teach longer.
 
     A little pressure from within keeps flanks full. docs/experiments.md has what each of these is worth.
     """
     run = embedded(category, channels=channels, seed=seed, steps=steps)
     config = dataclasses.replace(run.config, azimuth_reach_deg=65.0)
-    schedule = dataclasses.replace(run.schedule, words_until=1.0, words_slack_deg=11.25)
+    schedule = dataclasses.replace(run.schedule, words_until=0.5, words_slack_deg=11.25)
     return dataclasses.replace(run, config=config, schedule=schedule, weights=dataclasses.replace(run.weights, volume=0.02))
 
 
