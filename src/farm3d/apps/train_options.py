@@ -31,7 +31,7 @@ class TrainOptions:
     """Text-to-image model that judges virtual views, e.g. the one that drew the pictures. Leave out to learn from the pictures alone."""
 
     preset: Literal["tiny", "embedded", "wide", "paper"] = "embedded"
-    """tiny: a minute. embedded: one to two hours on two cores. paper: the published sizes, for a GPU."""
+    """tiny: a minute. embedded: an hour. wide: longer, for pictures that the caption reader chose. paper: published sizes, a GPU."""
 
     steps: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
     """Steps of the run; all times in the schedule are shares of it. Leave out for the preset's."""
