@@ -33,7 +33,9 @@ ROWS: dict[str, tuple[str, ...]] = {
     "no tail": ("--without", "tail"),
     "no view words": ("--without", "view-words"),
     "with the critic": ("--prior", "SHIPPED"),
-    "reach of 65 degrees": ("--preset", "wide"),
+    "no pressure from within": ("--set", "volume=0"),
+    "standing animals first": ("--set", "standing_until=0.25"),
+    "preset embedded": ("--preset", "embedded"),
 }
 FIGURES = (  # heading, where in the report's summary, factor, decimals
     ("outline IoU ↑", "iou", 1, 3),
@@ -52,7 +54,7 @@ def main() -> int:
     parser.add_argument("--truth", type=Path, help="folder of `farm3d barn make SPECIES --split test`")
     parser.add_argument("--state", type=Path, required=True, help="folder for trainings, models, predictions and reports")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), metavar="ROW", help=f"of: {'; '.join(ROWS)}")
-    parser.add_argument("--preset", default="embedded")
+    parser.add_argument("--preset", default="wide")
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--pictures", type=int, default=50)
     parser.add_argument("--jobs", type=int, default=1, help="rows at a time")
@@ -103,8 +105,9 @@ def _first_pictures(options: argparse.Namespace) -> Path:
         raise InputError(f"{options.truth}: no shards of the barn in it", hint="farm3d barn make SPECIES --split test --per-shard 50")
     held = json.loads(truth[0].with_suffix(".json").read_text(encoding="utf-8"))
     if len(held["rows"]) != options.pictures:
-        what = f"{truth[0]}: holds {len(held['keys'])} pictures"
-        raise InputError(what, hint=f"make the set with --per-shard {options.pictures}, or say --pictures {len(held['keys'])}")
+        count = len(held["rows"])
+        hint = f"make the set with --per-shard {options.pictures}, or say --pictures {count}"
+        raise InputError(f"{truth[0]}: holds {count} pictures", hint=hint)
     answer = options.state / "truth"
     if not answer.exists():
         _farm3d("evaluate", "baseline", "truth", "--truth", truth[0], "--out", answer, log=options.state / "truth.log")

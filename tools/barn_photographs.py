@@ -24,13 +24,15 @@ def main() -> int:
     parser.add_argument("out", type=Path, help="new folder")
     parser.add_argument("--count", type=int, default=1400)
     options = parser.parse_args()
-    options.out.mkdir(parents=True)
+    if options.out.exists():
+        parser.error(f"{options.out}: is there already; choose a new folder")
     written = 0
     for key, members in read_shards(sorted(options.barn.glob("*.tar"))):
         facts = facts_of(key, members)
         if facts["split"] != "train":
             print(f"{key}: of split '{facts['split']}', which is to judge with", file=sys.stderr)
             return 2
+        options.out.mkdir(parents=True, exist_ok=True)
         (options.out / f"{key}.png").write_bytes(members["rgb.png"])
         (options.out / f"{key}_mask.png").write_bytes(members["mask.png"])
         (options.out / f"{key}.txt").write_text(facts["caption"] + "\n", encoding="utf-8")

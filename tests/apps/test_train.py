@@ -71,6 +71,10 @@ def test_the_schedule_is_shown(category_data: Path, tmp_path: Path, capsys: pyte
     ("changes", "words"),
     [
         (["--without", "wings"], "--without wings: no such part"),
+        (["--set", "wings=1"], "--set wings=1: no such weight or time"),
+        (["--set", "volume"], "--set volume: expected NAME=NUMBER, from 0 to 1e+06"),
+        (["--set", "words_until=nan"], "--set words_until=nan: expected NAME=NUMBER, from 0 to 1"),
+        (["--set", "words_until=2"], "--set words_until=2: expected"),
         (["--steps", "0"], "--steps 0: expected at least 1"),
         (["--data", "nowhere"], "nowhere: no such folder"),
         (["--features", "dino"], "features: toy-photos-features"),
@@ -86,6 +90,15 @@ def test_what_cannot_be_is_one_line(
     assert main([*words_for(category_data, tmp_path), *changes]) == 2
     told = capsys.readouterr().err.strip().splitlines()[-1]
     assert words in told and not (tmp_path / "model").exists()
+
+
+def test_weights_and_times_can_be_set(category_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    changes = ["--set", "volume=0.05", "words_until=1", "words_slack_deg=11.25"]
+    assert main([*words_for(category_data, tmp_path), *changes, "--show-schedule"]) == 0
+    told = {line.split()[0]: line.split()[1] for line in capsys.readouterr().out.splitlines() if line.startswith("  ")}
+    assert (told["volume"], told["words_until"], told["words_slack_deg"], told["mask"]) == ("0.05", "1.0", "11.25", "10")
+    assert main([*words_for(category_data, tmp_path), *changes]) == 0
+    assert "--threads 1" in (card := (tmp_path / "model" / "README.md").read_text()) and " ".join(changes) in card
 
 
 def test_another_run_in_the_state_folder_is_refused(trained: Path, category_data: Path, capsys: pytest.CaptureFixture[str]) -> None:

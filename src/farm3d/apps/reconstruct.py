@@ -75,7 +75,7 @@ def _every(photos: list[Path], waiting: list[Path], masks: dict[Path, Path | Non
     torch.set_num_threads(options.threads or os.cpu_count() or 1)
     reconstructor = open_category(options.category, reader=options.reader)
     if not options.refine and isinstance(reconstructor, Reconstructor) and reconstructor.learned is None:
-        learned = f"{options.category}-learned"
+        learned = options.category + _LEARNED
         hint = f"--category {learned} has some" if learned in shipped_categories() else "leave it out, or take a category of `farm3d train`"
         raise InputError(f"--no-refine: {options.category} has no networks that could answer in one pass", hint=hint)
     segmenter = OnnxSegmenter(options.segmenter, threads=options.threads)

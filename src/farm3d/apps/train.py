@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 __all__ = ["train"]
 
 _TELL_EVERY_S = 30.0
+_LARGEST = 1e6
+_TIMES = (
+    *("size_from", "cell_from", "sharp_at", "table_from", "explore", "words_until", "standing_until"),
+    *("articulation_from", "centred_from", "colour_from", "deformation_from", "virtual_from"),
+)
 _PARTS = ("articulation", "deformation", "hypotheses", "elevation", "local-features", "tail")
 
 
@@ -51,6 +56,7 @@ def train(options: TrainOptions) -> int:
     more = {} if options.steps is None else {"steps": options.steps}
     channels = loaded.pictures.features.shape[1]
     run = _without(PRESETS[options.preset](loaded.category, channels=channels, seed=options.seed, **more), options.without)
+    run = _changed(run, options.change)
     if options.show_schedule:
         print(_table(run))
         return 0
@@ -115,7 +121,7 @@ def train(options: TrainOptions) -> int:
             encoder=loaded.encoder,
             encoder_digest=loaded.encoder_digest,
         )
-        learned.save_pretrained(options.out, card=model_card(trainer, prior=options.prior, preset=options.preset))
+        learned.save_pretrained(options.out, card=model_card(trainer, prior=options.prior, preset=options.preset, more=_words(options)))
     print(f"{options.out}: {trainer.step} steps in {trainer.hours:.2f} hours; {options.state / 'sheets'} shows how it went")
     return 0
 
@@ -140,6 +146,36 @@ def _without(run: Run, parts: tuple[str, ...]) -> Run:
     weights = dataclasses.replace(run.weights, view_words=0.0, view=0.0) if "view-words" in parts else run.weights
     switched = dataclasses.replace(run.config.parts, **dict.fromkeys(names, False))
     return dataclasses.replace(run, config=dataclasses.replace(run.config, parts=switched), weights=weights)
+
+
+def _changed(run: Run, changes: tuple[str, ...]) -> Run:
+    """Return the run with other weights and times, ``NAME=NUMBER`` each.
+
+    Raises:
+        InputError: no such name, or a number that cannot be.
+    """
+    weights = {field.name: _LARGEST for field in dataclasses.fields(run.weights)}
+    times = {**dict.fromkeys(_TIMES, 1.0), "words_slack_deg": 180.0}
+    for change in changes:
+        name, _, text = change.partition("=")
+        most = (weights | times).get(name)
+        if most is None:
+            raise InputError(f"--set {change:.60}: no such weight or time", hint=f"names: {', '.join((*weights, *times))}")
+        try:
+            value = float(text)
+        except ValueError:
+            value = -1.0
+        if not 0 <= value <= most:
+            raise InputError(f"--set {change:.60}: expected NAME=NUMBER, from 0 to {most:g}", hint=f"e.g. --set {name}=0")
+        part = "weights" if name in weights else "schedule"
+        run = dataclasses.replace(run, **{part: dataclasses.replace(getattr(run, part), **{name: value})})
+    return run
+
+
+def _words(options: TrainOptions) -> list[str]:
+    """Return the words of the command, beside preset, steps and seed, that decide the result."""
+    said = {"--without": options.without, "--set": options.change, "--threads": () if options.threads is None else (str(options.threads),)}
+    return [word for name, values in said.items() if values for word in (name, *values)]
 
 
 def _table(run: Run) -> str:

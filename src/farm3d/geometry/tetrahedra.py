@@ -23,6 +23,8 @@ from farm3d.core.errors import InputError
 from farm3d.core.shapes import Bool, Float, Int, Tensor, checked
 
 __all__ = [
+    "START_RADIUS",
+    "START_STRETCH",
     "Crossings",
     "Grid",
     "IsoSurface",
@@ -34,6 +36,9 @@ __all__ = [
 ]
 
 Field = Callable[[Tensor], Tensor]
+
+START_RADIUS, START_STRETCH = 1.05, (1.0, 1.0, 2.0)
+"""Of the ellipsoid that shapes begin as, canonical units (section 2.2)."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +107,7 @@ class IsoSurface:
 
 @checked
 def ellipsoid_sdf(
-    points: Float[Tensor, "*batch 3"], *, radius: float = 1.05, stretch: tuple[float, float, float] = (1.0, 1.0, 2.0)
+    points: Float[Tensor, "*batch 3"], *, radius: float = START_RADIUS, stretch: tuple[float, float, float] = START_STRETCH
 ) -> Float[Tensor, "*batch"]:
     """Return s0 of section 2.2, ``radius - |p / stretch|``: zero on an ellipsoid with semi-axes radius * stretch, positive inside."""
     return radius - (points / points.new_tensor(stretch)).norm(dim=-1)

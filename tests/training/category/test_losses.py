@@ -13,7 +13,6 @@ from farm3d.model.category.rest_shape import make_scaffold, rest_shape
 from farm3d.model.fields import ShapeField
 from farm3d.training.category.losses import (
     articulation_loss,
-    coarse_mask_loss,
     colour_loss,
     deformation_loss,
     eikonal_loss,
@@ -42,15 +41,6 @@ def test_masks() -> None:
     assert float(missing_loss(torch.zeros_like(one), inside)) == pytest.approx(
         math.pi * 8.5**3 / 3 / 32**3, rel=0.05
     )  # a cone: half a pixel to the background
-
-
-def test_a_leg_beside_its_place_is_better_than_none_for_coarse_masks_only() -> None:
-    target, beside = torch.zeros(2, 1, 64, 64)
-    target[:, 40:60, 21:23], beside[:, 40:60, 24:26] = 1, 1
-    none = torch.zeros_like(target)
-    assert float(mask_loss(beside, target)) == pytest.approx(2 * float(mask_loss(none, target)))
-    assert float(coarse_mask_loss(beside, target)) < 0.8 * float(coarse_mask_loss(none, target))
-    assert float(coarse_mask_loss(target, target)) == 0
 
 
 def test_features_are_compared_over_the_overlap() -> None:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from farm3d.training.category.trainer import CategoryTrainer
 
 __all__ = ["model_card"]
 
 
-def model_card(trainer: CategoryTrainer, *, prior: str | None, preset: str) -> str:
-    """Return the card's Markdown: what it is, from what, how to remake it, how far to trust it."""
+def model_card(trainer: CategoryTrainer, *, prior: str | None, preset: str, more: Sequence[str] = ()) -> str:
+    """Return the card's Markdown: what it is, from what, how to remake it, how far to trust it.
+
+    ``more``: other words of the command that the result depends on.
+    """
     run, config = trainer.settings, trainer.model.config
     count = sum(parameter.numel() for parameter in trainer.model.parameters())
     judge = "none" if prior is None or trainer.critic is None else trainer.critic.prior.name
-    critic = "" if judge == "none" else " --prior MODEL"
-    command = f"farm3d train --data DATA --out OUT --state STATE --preset {preset} --steps {run.schedule.steps} --seed {run.seed}{critic}"
+    words = ["--preset", preset, *(() if judge == "none" else ("--prior", "MODEL")), *more]
+    command = f"farm3d train --data DATA --out OUT --state STATE --steps {run.schedule.steps} --seed {run.seed} {' '.join(words)}"
     return f"""# {config.category}: a learned category
 
 Shape, appearance, viewpoint and light of a {config.category} from one picture, learned from pictures alone: no 3D shapes, no template,

@@ -10,11 +10,11 @@ from torch.nn import functional
 
 from farm3d.core.shapes import Float, Int, Tensor
 from farm3d.geometry.surface import enclosed_volume
+from farm3d.geometry.tetrahedra import START_RADIUS, START_STRETCH
 from farm3d.model.fields import ShapeField
 
 __all__ = [
     "articulation_loss",
-    "coarse_mask_loss",
     "colour_loss",
     "deformation_loss",
     "eikonal_loss",
@@ -27,22 +27,12 @@ __all__ = [
     "volume_loss",
 ]
 
-_START_VOLUME = 4 / 3 * math.pi * 1.05 * 1.05 * 2.1  # of the ellipsoid that fields begin as, canonical units
+_START_VOLUME = 4 / 3 * math.pi * START_RADIUS**3 * math.prod(START_STRETCH)  # of the ellipsoid that fields begin as
 
 
 def mask_loss(mask: Float[Tensor, "N S S"], target: Float[Tensor, "N S S"]) -> Float[Tensor, "N"]:
     """Mean squared difference of coverage, over all pixels."""
     return (mask - target).square().mean((1, 2))
-
-
-def coarse_mask_loss(mask: Float[Tensor, "N S S"], target: Float[Tensor, "N S S"]) -> Float[Tensor, "N"]:
-    """Mean squared difference of coverage after both are averaged over squares of an eighth of the picture's side. Ours.
-
-    A thin leg beside its place is worse than none where pixels are compared; here it is nearly as good as in its place.
-    """
-    width = mask.shape[-1] // 16
-    off = functional.avg_pool2d((mask - target)[:, None], 2 * width + 1, stride=1, padding=width)
-    return off.square().mean((1, 2, 3))
 
 
 def missing_loss(mask: Float[Tensor, "N S S"], inside: Float[Tensor, "N S S"]) -> Float[Tensor, "N"]:

@@ -18,7 +18,6 @@ class Weights:
     """
 
     mask: float = 10.0
-    coarse: float = 0.0
     missing: float = 100.0
     feature: float = 0.1
     choice_feature: float = 1.0

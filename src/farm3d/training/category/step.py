@@ -20,7 +20,6 @@ from farm3d.render.shade import shade
 from farm3d.structures import Camera, Light
 from farm3d.training.category.losses import (
     articulation_loss,
-    coarse_mask_loss,
     colour_loss,
     deformation_loss,
     eikonal_loss,
@@ -46,7 +45,6 @@ class Compared:
     """N individuals beside the pictures they are of, one number each: losses, and how well outlines agree (``iou``)."""
 
     mask: Float[Tensor, "N"]
-    coarse: Float[Tensor, "N"]
     missing: Float[Tensor, "N"]
     feature: Float[Tensor, "N"]
     colour: Float[Tensor, "N"]
@@ -54,7 +52,7 @@ class Compared:
 
     def outline(self, weights: Weights) -> Float[Tensor, "N"]:
         """Return what the silhouettes cost."""
-        return weights.mask * self.mask + weights.coarse * self.coarse + weights.missing * self.missing
+        return weights.mask * self.mask + weights.missing * self.missing
 
     def choice(self, weights: Weights) -> Float[Tensor, "N"]:
         """Return by what hypotheses are chosen, without gradient (section 2.8)."""
@@ -112,7 +110,6 @@ def reconstruction_step(
     points = _eikonal_points(rest, model.config.box, generator)
     terms = {
         "mask": (compared.mask * share).sum(),
-        "coarse": (compared.coarse * share).sum(),
         "missing": (compared.missing * share).sum(),
         "feature": (compared.feature * share).sum(),
         "score": score_loss(score, choices).mean(),
@@ -164,7 +161,7 @@ def compare(
         hue = colour_loss(drawn[:, channels:], mask, image, goal)
     both, either = torch.minimum(mask, goal).sum((1, 2)), torch.maximum(mask, goal).sum((1, 2))
     iou = (both / either.clamp_min(1e-6)).detach()
-    return Compared(mask_loss(mask, goal), coarse_mask_loss(mask, goal), missing_loss(mask, inside[pictures]), feature, hue, iou)
+    return Compared(mask_loss(mask, goal), missing_loss(mask, inside[pictures]), feature, hue, iou)
 
 
 def shaded_colours(
