@@ -10,7 +10,7 @@ from farm3d.diffusion.embedded.config import PRESETS
 from farm3d.diffusion.embedded.parts import EmbeddedParts, build_parts
 from farm3d.diffusion.embedded.tokenizer import WordTokenizer
 from farm3d.training.prior.batches import Batches
-from farm3d.training.prior.losses import decoder_loss, denoiser_loss, noise_levels_for, velocity_errors, words_loss
+from farm3d.training.prior.losses import decoder_loss, denoiser_loss, noise_levels_for, patch_weight, velocity_errors, words_loss
 from farm3d.training.prior.words import vocabulary_captions
 
 
@@ -63,6 +63,24 @@ def test_the_true_velocity_has_no_error_and_weights_weigh() -> None:
     heavy = even.clone()
     heavy[:, :, 0, 0] = 3
     torch.testing.assert_close(errors(off, heavy), torch.full((3,), 2.0))
+
+
+def test_patches_weigh_by_where_the_words_expect_the_animal() -> None:
+    """A narrow animal's patches share what a broad one's share, and so does what may be there or not; no picture is looked at."""
+    parts, _ = fitted_parts()
+    narrow, broad = torch.zeros(2, 32, 32)
+    narrow[:, 12:20], broad[:, 4:28] = 1, 1
+    with_leg = torch.where((torch.arange(32) > 26)[None], 0.4, broad)  # there in two of five pictures
+    cover = torch.stack([narrow, broad, with_leg])
+    mean = parts.decoder.transform.encode(cover[:, None].expand(-1, 3, -1, -1), cover)
+    weight = patch_weight(parts, mean)
+    torch.testing.assert_close(weight.mean((1, 2, 3)), torch.ones(3), atol=0.01, rtol=0)
+    inside = torch.nn.functional.adaptive_avg_pool2d(cover[:, None], weight.shape[-1]) > 0.3
+    shares = [float(w[there].sum() / w.sum()) for w, there in zip(weight, inside, strict=True)]
+    assert min(shares) > 0.75 and max(shares) - min(shares) < 0.2
+    assert float(weight[0][inside[0]].mean()) > 2 * float(weight[1][inside[1]].mean())
+    leg = weight[2, 0, 4, -1]
+    torch.testing.assert_close(leg, weight[2, 0, 4, 4], atol=0.05, rtol=0)
 
 
 def test_noise_levels_are_mostly_high() -> None:

@@ -13,11 +13,13 @@ from farm3d.diffusion.embedded.parts import EmbeddedParts
 from farm3d.diffusion.embedded.tokenizer import PAD, UNKNOWN, Tokens
 from farm3d.training.prior.batches import Batch
 
-__all__ = ["decoder_loss", "denoiser_loss", "noise_levels_for", "velocity_errors", "words_loss"]
+__all__ = ["decoder_loss", "denoiser_loss", "noise_levels_for", "patch_weight", "velocity_errors", "words_loss"]
 
 _WORD_UNKNOWN = 0.08  # share of words that are read by their letters alone, so that letters come to mean something
 _MOST_LATENT_NOISE = 0.35  # of the decoder's training, in latents of unit variance
-_ANIMAL_WEIGHT = 2.0  # of a pixel or patch with animal in it; one without counts 1
+_ANIMAL_WEIGHT = 2.0  # of a pixel with animal in it, for the decoder; one without counts 1
+_ANIMAL_SHARE = 0.75  # of the denoiser's loss, of every picture alike: a narrow view is not worth less than a broad one
+_CERTAIN = 0.25  # mean coverage from which a patch counts in full: legs move, and are in few pictures where they are in one
 
 
 def words_loss(parts: EmbeddedParts, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
@@ -45,7 +47,7 @@ def denoiser_loss(parts: EmbeddedParts, batch: Batch, generator: torch.Generator
     vector, mean = parts.text(_tokens(parts, batch.prompts, generator))
     t = noise_levels_for(len(latents), generator)
     noise = torch.randn(latents.shape, generator=generator)
-    weight = _patch_weight(batch.alpha, latents.shape[-1])
+    weight = patch_weight(parts, mean.detach())
     errors = velocity_errors(parts.denoiser, latents, noise, t, vector, mean.detach(), weight)
     return {"velocity": errors.mean(), "mean": functional.mse_loss(mean, latents)}
 
@@ -78,7 +80,13 @@ def _tokens(parts: EmbeddedParts, prompts: Sequence[str], generator: torch.Gener
     return tokens.replace(words=tokens.words.masked_fill(lost, UNKNOWN))
 
 
-def _patch_weight(alpha: Tensor, grid: int) -> Tensor:
-    """Return ``[B, 1, h, w]``: more for patches with animal in them."""
-    there = functional.adaptive_max_pool2d(alpha[:, None], grid)
-    return 1 + (_ANIMAL_WEIGHT - 1) * there
+def patch_weight(parts: EmbeddedParts, mean: Float[Tensor, "B C h w"]) -> Float[Tensor, "B 1 h w"]:
+    """Return the weight of each patch: more where the words lead one to expect the animal; of mean 1 in each picture.
+
+    The weight is a function of the words alone. One that looked at the picture's own silhouette would move the minimum: where a leg may be
+    or not, the error with the leg would count more, and the model would learn to expect legs more often than they come.
+    """
+    _, cover = parts.decoder.transform.decode(mean)
+    there = (functional.adaptive_avg_pool2d(cover[:, None], mean.shape[-1]) / _CERTAIN).clamp(0, 1)
+    share = there / there.mean((2, 3), keepdim=True).clamp(min=1e-3)
+    return 1 - _ANIMAL_SHARE + _ANIMAL_SHARE * share
