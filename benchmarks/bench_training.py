@@ -1,6 +1,6 @@
-"""Where the time of a training step goes: CPU time by part, for the embedded preset early, late, and at 128 px with every step judged.
+"""Where the time of a training step goes: CPU time by part, for a preset early, late, and at 128 px with every step judged.
 
-    python benchmarks/bench_training.py [--steps 16] [--threads 1] [--out benchmarks/results/training.json]
+    python benchmarks/bench_training.py [--preset embedded] [--steps 16] [--threads 1] [--out benchmarks/results/training.json]
 
 Twenty-four pictures of a drawn quadruped with seeded features stand for a data set: what they show hardly matters for the time. The critic
 is the shipped text-to-image prior. Each case begins with fresh weights at a step of its phase, so the shape is the ellipsoid that training
@@ -32,7 +32,6 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from farm3d.barn.captions import VIEWS
 from farm3d.core.files import write_whole
 from farm3d.core.random import numpy_generator
 from farm3d.diffusion.distill import DistillOptions
@@ -43,9 +42,10 @@ from farm3d.model.fields import FeatureField
 from farm3d.render import _fast
 from farm3d.training.category import step, trainer, virtual_views
 from farm3d.training.category.pictures import PictureSet
-from farm3d.training.category.presets import embedded
+from farm3d.training.category.presets import PRESETS
 from farm3d.training.category.trainer import CategoryTrainer, Run
 from farm3d.training.category.virtual_views import Critic, CriticOptions
+from farm3d.training.dataset.phrases import critic_prompts
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
@@ -53,7 +53,10 @@ sys.path.insert(0, str(REPOSITORY))
 from tests.testing.toy_category import toy_pictures  # noqa: E402
 
 PRIOR = REPOSITORY / "src" / "farm3d" / "weights" / "embedded_prior"
-_LOSSES = ("mask_loss", "missing_loss", "feature_loss", "colour_loss", "score_loss", "inside_distances", "articulation_loss")
+_LOSSES = (
+    *("mask_loss", "missing_loss", "feature_loss", "colour_loss", "score_loss", "inside_distances"),
+    *("view_loss", "volume_loss", "articulation_loss", "deformation_loss"),
+)
 _KERNELS = (_fast._Rasterize, _fast._Interpolate, _fast._Antialias, _fast._RenderAttributes)
 _PARTS: tuple[tuple[str, tuple[tuple[Any, str], ...]], ...] = (
     ("data", ((PictureSet, "batch"),)),
@@ -63,7 +66,7 @@ _PARTS: tuple[tuple[str, tuple[tuple[Any, str], ...]], ...] = (
     ("deformation, pose, skinning", ((CategoryModel, "individuals"),)),
     ("features, albedo and light of the field", ((FeatureField, "forward"), (CategoryModel, "colours"), (CategoryModel, "lights"))),
     ("drawing", ((step, "render_attributes"),)),
-    ("losses", (*((step, name) for name in (*_LOSSES, "deformation_loss")),)),
+    ("losses", (*((step, name) for name in _LOSSES),)),
     ("eikonal", ((step, "eikonal_loss"),)),
     ("rest of the reconstruction", ((trainer, "reconstruction_step"),)),
     ("virtual views: drawing", ((virtual_views, "render"),)),
@@ -119,9 +122,9 @@ def pictures_of(channels: int = 64, size_px: int = 128) -> PictureSet:
     return PictureSet(rgb, mask[:, 0], features, np.ones(channels, np.float32), toy.views, toy.names, "bench")
 
 
-def cases() -> dict[str, tuple[Run, float]]:
+def cases(preset: str) -> dict[str, tuple[Run, float]]:
     """Return by name what is trained, and at which share of the run."""
-    run = embedded("horse", channels=64)
+    run = PRESETS[preset]("horse", channels=64)
     large = dataclasses.replace(run.schedule, size_late=128, batch_late=4, virtual_every=1)
     early, late = run.schedule.at(run.schedule.steps // 5), run.schedule.at(run.schedule.steps * 9 // 10)
     return {
@@ -165,6 +168,7 @@ def table(results: dict[str, dict[str, Any]]) -> str:
 def main() -> None:
     """Measure all cases and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--preset", choices=("embedded", "wide"), default="embedded")
     parser.add_argument("--steps", type=int, default=16, help="counted in each case; a multiple of 8, the scaffold's period")
     parser.add_argument("--threads", type=int, default=1, help="of torch")
     parser.add_argument("--out", type=Path, default=None, help="JSON file to write")
@@ -173,10 +177,10 @@ def main() -> None:
     load = os.getloadavg()[0]
     prior = load_prior(str(PRIOR))
     judge = CriticOptions(DistillOptions(t_min=0.7, t_max=0.85, guidance=5.0))  # as `farm3d train --prior` asks this prior
-    critic = Critic(prior, "horse", tuple(view[0] for view in VIEWS), judge)
+    critic = Critic(prior, critic_prompts("horse", barn=True), judge)
     pictures, clock, results = pictures_of(), Clock(), {}
     clock.wrap()
-    for name, (run, share) in cases().items():
+    for name, (run, share) in cases(options.preset).items():
         results[name] = measure(run, share, critic, pictures, clock, steps=options.steps)
         print(f"{name}: {results[name]['cpu_ms']:.0f} ms CPU, {results[name]['wall_ms']:.0f} ms", file=sys.stderr, flush=True)
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=REPOSITORY, capture_output=True, text=True).stdout.strip()
@@ -185,6 +189,7 @@ def main() -> None:
         "commit": commit,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {options.threads} torch thread(s), load {load:.1f} at the start",
         "torch": torch.__version__,
+        "preset": options.preset,
         "steps": options.steps,
     }
     print(f"{table(results)}\n\n{facts}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,10 +11,12 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.testing.tiny_models import tiny_stable_diffusion, tiny_vit
 from tests.testing.train_words import words_for
 
 from farm3d.apps.cli import main
 from farm3d.model.category.learned import LearnedCategory
+from farm3d.model.folder import weights_folder
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "horse.png"
 
@@ -43,6 +46,33 @@ def test_the_model_reconstructs_in_one_pass_and_refined(trained: Path, more: lis
     assert sum(hypothesis["confidence"] for hypothesis in facts["hypotheses"]) == pytest.approx(1, abs=1e-3)
     assert facts["runner_up"] is None or facts["runner_up"]["confidence"] > 0.2
     assert (tmp_path / "horse.glb").read_bytes()[:4] == b"glTF"
+
+
+def test_a_category_learned_with_another_backbone_asks_for_it(
+    category_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Features of a vision transformer from `data features`, a critic of Stable Diffusion's kind, and a picture reconstructed with it."""
+    for name in ("diffusers", "transformers"):
+        pytest.importorskip(name, reason=f"{name} is not installed: pip install 'farm3d[diffusion]'")
+    data, vit, other = tmp_path / "data", tiny_vit(tmp_path / "vit"), tiny_vit(tmp_path / "other", seed=1)
+    shutil.copytree(category_data, data)
+    features = ["--encoder", str(vit), "--suffix", "vit", "--dims", "12", "--workers", "1"]
+    assert main(["data", "features", str(data), *features]) == 0
+    prior = tiny_stable_diffusion(tmp_path / "sd", prompt_tokens=160)
+    critic = ["--prior", str(prior), "--critic-guidance", "7", "--critic-noise", "0.1", "0.9"]
+    words = ["--features", "toy-photos-features-vit", *critic, "--critic-noise-end", "0.6"]
+    assert main([*words_for(data, tmp_path), *words]) == 0
+    assert "--critic-guidance 7.0 --critic-noise 0.1 0.9 --critic-noise-end 0.6" in (tmp_path / "model" / "README.md").read_text()
+    picture = ["reconstruct", str(EXAMPLE), "--category", str(tmp_path / "model"), "--out", str(tmp_path / "out"), "--no-refine"]
+    picture += ["--texture-px", "128", "--threads", "1"]
+    assert main(picture) == 2
+    assert "learned with the backbone 'vit', which is not here (say where it is: --encoder FOLDER)" in capsys.readouterr().err
+    assert main([*picture, "--encoder", str(other)]) == 2
+    assert "is not the backbone that the category was learned with (that was 'vit')" in capsys.readouterr().err
+    assert main([*picture, "--category", "auto", "--encoder", str(vit)]) == 2
+    assert "the shipped categories have the shipped one" in capsys.readouterr().err
+    assert main([*picture, "--encoder", str(vit)]) == 0
+    assert (tmp_path / "out" / "horse.glb").read_bytes()[:4] == b"glTF"
 
 
 def test_interrupted_and_gone_on_gives_the_same_bytes(trained: Path, category_data: Path, tmp_path: Path) -> None:
@@ -79,6 +109,8 @@ def test_the_schedule_is_shown(category_data: Path, tmp_path: Path, capsys: pyte
         (["--data", "nowhere"], "nowhere: no such folder"),
         (["--features", "dino"], "features: toy-photos-features"),
         (["--prior", "./nothing"], "nothing"),
+        (["--prior", "SHIPPED", "--critic-noise", "0.9", "0.2"], "noise levels from 0.9 to 0.2: expected 0 <= t_min <= t_max <= 1"),
+        (["--prior", "SHIPPED", "--critic-noise-end", "2"], "noise levels that end at 2: expected from 0.7 to 1"),
         (["--device", "nonsense"], "--device nonsense: no such kind of device"),
         (["--device", "meta"], "--device meta: not a kind of device that this runs on"),
         (["--device", "cuda:99"], "--device cuda:99: torch finds no such GPU"),
@@ -87,6 +119,9 @@ def test_the_schedule_is_shown(category_data: Path, tmp_path: Path, capsys: pyte
 def test_what_cannot_be_is_one_line(
     category_data: Path, changes: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    if "SHIPPED" in changes:
+        pytest.importorskip("diffusers", reason="diffusers is not installed: pip install 'farm3d[diffusion]'")
+        changes = [str(weights_folder("embedded_prior")) if word == "SHIPPED" else word for word in changes]
     assert main([*words_for(category_data, tmp_path), *changes]) == 2
     told = capsys.readouterr().err.strip().splitlines()[-1]
     assert words in told and not (tmp_path / "model").exists()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from farm3d.core.errors import InputError, ModelError
+from farm3d.core.errors import InputError, NotFiniteError
 from farm3d.core.random import torch_generator
 from farm3d.diffusion.distill import WEIGHTINGS, Distillation, DistillOptions, distill
 from farm3d.diffusion.prior import load_prior
@@ -134,13 +134,13 @@ def test_what_is_not_finite_is_said_where_it_arises(tiny_folder: Path) -> None:
     prior = load_prior(tiny_folder)
     assert isinstance(prior, StableDiffusionPrior)
     words, generator = prior.embed(["a horse"]), torch_generator(0, "nan")
-    with pytest.raises(InputError, match="pictures to judge have values that are not finite"):
+    with pytest.raises(NotFiniteError, match="pictures to judge have values that are not finite"):
         distill(prior, torch.full((1, 3, 16, 16), float("nan")), words, generator=generator)
     prior._unet.conv_out.bias.data[0] = float("inf")
-    with pytest.raises(ModelError, match=r"predicted noise is not finite at noise level 0\.\d{3}"):
+    with pytest.raises(NotFiniteError, match=r"predicted noise is not finite at noise level 0\.\d{3}"):
         distill(prior, pictures(), words, generator=generator)
     prior._vae.quant_conv.bias.data[0] = float("nan")
-    with pytest.raises(ModelError, match="latents of the pictures are not finite"):
+    with pytest.raises(NotFiniteError, match="latents of the pictures are not finite"):
         distill(prior, pictures(), words, generator=generator)
 
 

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from farm3d.core.errors import InputError
+from farm3d.core.errors import InputError, NotFiniteError
 from farm3d.core.random import torch_generator
 from farm3d.geometry.surface import enclosed_volume, face_areas, inspect_surface, is_closed_manifold
 from farm3d.geometry.tetrahedra import Grid, crossing_points, ellipsoid_sdf, extract_surface, marching_tetrahedra
@@ -162,7 +162,7 @@ def test_bad_grids_and_fields_are_refused() -> None:
         Grid((-1, 0, 0), (1, 1, 1), (2, 2, 2), mirrored=True)
     with pytest.raises(InputError, match="power of two"):
         extract_surface(sphere, Grid.cube(24), coarsen=3)
-    with pytest.raises(InputError, match="not finite"):
+    with pytest.raises(NotFiniteError, match="not finite"):
         extract_surface(lambda points: sphere(points) * torch.nan, Grid.cube(8))
 
 

@@ -30,12 +30,14 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
-def tiny_stable_diffusion(folder: Path, *, seed: int = 0, scheduler: str = "DDIMScheduler", **scheduler_config: Any) -> Path:
+def tiny_stable_diffusion(
+    folder: Path, *, seed: int = 0, scheduler: str = "DDIMScheduler", prompt_tokens: int = PROMPT_TOKENS, **scheduler_config: Any
+) -> Path:
     """Write a Stable Diffusion folder of 0.4 M parameters: pictures of 16 px, latents of 4 x 8 x 8."""
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    vocabulary = tiny_tokenizer(folder / "tokenizer")
+    vocabulary = tiny_tokenizer(folder / "tokenizer", prompt_tokens=prompt_tokens)
     with seeded(seed), quiet():
         unet = UNet2DConditionModel(
             sample_size=8,
@@ -62,7 +64,7 @@ def tiny_stable_diffusion(folder: Path, *, seed: int = 0, scheduler: str = "DDIM
                 intermediate_size=64,
                 num_hidden_layers=2,
                 num_attention_heads=4,
-                max_position_embeddings=PROMPT_TOKENS,
+                max_position_embeddings=prompt_tokens,
                 bos_token_id=vocabulary - 2,
                 eos_token_id=vocabulary - 1,
                 pad_token_id=vocabulary - 1,
@@ -77,7 +79,7 @@ def tiny_stable_diffusion(folder: Path, *, seed: int = 0, scheduler: str = "DDIM
     return folder
 
 
-def tiny_tokenizer(folder: Path) -> int:
+def tiny_tokenizer(folder: Path, *, prompt_tokens: int = PROMPT_TOKENS) -> int:
     """Write ``vocab.json`` and ``merges.txt`` of a byte-level tokenizer that knows a few words whole; return its number of tokens."""
     letters = [chr(code) for code in range(33, 127)]
     tokens, merges = [*letters, *(f"{letter}</w>" for letter in letters)], []
@@ -91,7 +93,7 @@ def tiny_tokenizer(folder: Path) -> int:
     tokens = [*dict.fromkeys(tokens), _START, _END]
     write_json(folder / "vocab.json", {token: number for number, token in enumerate(tokens)})
     (folder / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in merges), encoding="utf-8")
-    write_json(folder / "tokenizer_config.json", {"tokenizer_class": "CLIPTokenizer", "model_max_length": PROMPT_TOKENS})
+    write_json(folder / "tokenizer_config.json", {"tokenizer_class": "CLIPTokenizer", "model_max_length": prompt_tokens})
     return len(tokens)
 
 

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -47,6 +48,40 @@ def test_a_damaged_one_is_passed_over_with_a_word(tmp_path: Path, name: str) -> 
     shutil.rmtree(tmp_path / "step-00000001")
     with pytest.raises(ModelError, match="all 1 checkpoints are damaged"):
         newest_checkpoint(tmp_path, warn=told.append)
+
+
+def test_no_seeded_mutation_of_the_newest_is_read(tmp_path: Path) -> None:
+    """Bit flips anywhere, cuts, insertions, appended bytes, missing and exchanged files: the one before is taken every time, and told."""
+    save_checkpoint(tmp_path, at(1))
+    newest = save_checkpoint(tmp_path, at(2))
+    names = ("state.json", "tensors.safetensors", "manifest.json")
+    good = {name: (newest / name).read_bytes() for name in names}
+    rng = np.random.default_rng(0)
+    for trial in range(900):
+        name = names[trial % 3]
+        data = bytearray(good[name])
+        action = ("flip", "flip", "flip", "cut", "insert", "append", "swap", "missing")[int(rng.integers(8))]
+        place = int(rng.integers(len(data)))
+        if action == "flip":
+            data[place] ^= 1 << int(rng.integers(8))
+        elif action == "cut":
+            del data[place:]
+        elif action == "insert":
+            data.insert(place, int(rng.integers(256)))
+        elif action == "append":
+            data += bytes(rng.integers(0, 256, int(rng.integers(1, 40)), dtype=np.uint8))
+        elif action == "swap":
+            data = bytearray(good[names[(trial + 1 + int(rng.integers(2))) % 3]])
+        if action == "missing":
+            (newest / name).unlink()
+        else:
+            (newest / name).write_bytes(data)
+        told: list[str] = []
+        found = newest_checkpoint(tmp_path, warn=told.append)
+        assert found is not None and found.step == 1 and len(told) == 1, (trial, name, action, place)
+        (newest / name).write_bytes(good[name])
+    whole = newest_checkpoint(tmp_path, warn=silent)
+    assert whole is not None and whole.step == 2
 
 
 def test_what_is_not_finite_is_never_saved(tmp_path: Path) -> None:

@@ -59,7 +59,8 @@ def make_features(folder: Path, plan: ShardPlan, *, name: str, encoder: str | No
     """
     import torch
 
-    from farm3d.training.dataset.features import FeatureSettings, fitted_pca, left_out_rows, open_backbone, open_features
+    from farm3d.model.encoder import open_backbone
+    from farm3d.training.dataset.features import FeatureSettings, fitted_pca, left_out_rows, open_features
     from farm3d.training.dataset.rows import copies_in, is_finished, read_facts
 
     torch.set_num_threads(1)  # the components' last bits depend on it
@@ -92,7 +93,7 @@ def require_backbone(source: str | None) -> None:
     Raises:
         Farm3DError: it cannot be opened.
     """
-    from farm3d.training.dataset.features import open_backbone
+    from farm3d.model.encoder import open_backbone
 
     open_backbone(source)
 

@@ -44,6 +44,9 @@ class ReconstructOptions:
     """Who is asked from which side a picture was taken, where a learned category has several answers: auto asks the shipped caption
     reader, none nobody; or a folder of `farm3d prior reader`."""
 
+    encoder: Annotated[str | None, tyro.conf.arg(metavar="FOLDER|HUB-ID", help_behavior_hint="")] = None
+    """Backbone that the category was learned with, where that is not the shipped one: `farm3d data features --encoder` names it."""
+
     refine_steps: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
     """Gradient steps of the fit: more is slower and a little closer; leave out for the model's own number."""
 

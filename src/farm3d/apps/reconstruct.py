@@ -73,7 +73,7 @@ def _every(photos: list[Path], waiting: list[Path], masks: dict[Path, Path | Non
     from farm3d.model.reconstructor import Reconstructor
 
     torch.set_num_threads(options.threads or os.cpu_count() or 1)
-    reconstructor = open_category(options.category, reader=options.reader)
+    reconstructor = open_category(options.category, reader=options.reader, encoder=options.encoder)
     if not options.refine and isinstance(reconstructor, Reconstructor) and reconstructor.learned is None:
         learned = options.category + _LEARNED
         hint = f"--category {learned} has some" if learned in shipped_categories() else "leave it out, or take a category of `farm3d train`"
@@ -125,18 +125,23 @@ def _every(photos: list[Path], waiting: list[Path], masks: dict[Path, Path | Non
     return 2 if any(entry["status"] == "failed" for entry in report) else 0
 
 
-def open_category(name: str, *, reader: str = "auto") -> Reconstructor | AnyCategory:
+def open_category(name: str, *, reader: str = "auto", encoder: str | None = None) -> Reconstructor | AnyCategory:
     """Load a category by name or folder, or for ``auto`` all shipped ones: plain names make the animal, learned ones judge.
 
     Raises:
         ModelError: there is none, or it is damaged.
+        InputError: the backbone ``encoder`` is not the category's.
     """
     from farm3d.apps.models import shipped_categories
     from farm3d.model.any_category import AnyCategory
     from farm3d.model.reconstructor import Reconstructor
 
     if name != AUTO:
-        return Reconstructor.from_pretrained(name, reader=reader)
+        return Reconstructor.from_pretrained(name, reader=reader, backbone=encoder)
+    if encoder is not None:
+        raise InputError(
+            f"--encoder {encoder}: the shipped categories have the shipped one", hint="name the category with --category FOLDER"
+        )
     shipped = shipped_categories()
     plain = [one for one in shipped if not one.endswith(_LEARNED)]
     judges = [one + _LEARNED for one in plain if one + _LEARNED in shipped]

@@ -17,10 +17,12 @@ from farm3d.core.errors import InputError
 
 if TYPE_CHECKING:
     from farm3d.training.category.trainer import CategoryTrainer, Progress, Run
+    from farm3d.training.category.virtual_views import Critic
 
 __all__ = ["train"]
 
 _TELL_EVERY_S = 30.0
+_KEPT_PX = 128
 _LARGEST = 1e6
 _TIMES = (
     *("size_from", "cell_from", "sharp_at", "table_from", "explore", "words_until", "standing_until"),
@@ -51,11 +53,14 @@ def train(options: TrainOptions) -> int:
     asked = checked_device(options.device, kinds=("cpu", "cuda"))
     if options.threads is not None:
         torch.set_num_threads(options.threads)
+    preset = PRESETS[options.preset]
     with progress("reading pictures") as bar:
-        loaded = load_pictures(options.data, features=options.features, on_progress=bar)
+        size_px = max(_KEPT_PX, preset("", channels=1).schedule.size_late)  # what is compared must not be finer than what is kept
+        loaded = load_pictures(options.data, features=options.features, size_px=size_px, on_progress=bar)
     more = {} if options.steps is None else {"steps": options.steps}
-    channels = loaded.pictures.features.shape[1]
-    run = _without(PRESETS[options.preset](loaded.category, channels=channels, seed=options.seed, **more), options.without)
+    _, channels, grid, _ = loaded.pictures.features.shape
+    run = preset(loaded.category, channels=channels, seed=options.seed, **more)
+    run = _without(dataclasses.replace(run, config=dataclasses.replace(run.config, grid=grid)), options.without)
     run = _changed(run, options.change)
     if options.show_schedule:
         print(_table(run))
@@ -70,7 +75,7 @@ def train(options: TrainOptions) -> int:
             at = run.schedule.at(min(trainer.step, run.schedule.steps - 1))
             path = options.state / "sheets" / f"step-{trainer.step:08d}.png"
             if trainer.scaffold is not None:
-                draw_training_sheet(trainer.model, trainer.scaffold, trainer.pictures, at, run.weights, path)
+                draw_training_sheet(trainer.model, trainer.scaffold, trainer.pictures, at, run.weights, path, critic=trainer.critic)
 
         with stop_signals() as received:
 
@@ -81,7 +86,7 @@ def train(options: TrainOptions) -> int:
                 run,
                 loaded.pictures,
                 options.state,
-                critic=_critic(options.prior, loaded.category, device),
+                critic=_critic(options, loaded.category, device),
                 should_stop=stopped,
                 report=_tell(),
                 warn=lambda line: print(f"farm3d: {line}", file=sys.stderr, flush=True),
@@ -126,19 +131,26 @@ def train(options: TrainOptions) -> int:
     return 0
 
 
-def _critic(prior: str | None, category: str, device: str):
-    """Open the model that judges virtual views, with the options that ``farm3d prior judge`` found best."""
-    if prior is None:
+def _critic(options: TrainOptions, category: str, device: str) -> Critic | None:
+    """Open the model that judges virtual views, and ask it in its own words.
+
+    The shipped kind with the noise and guidance that ``farm3d prior judge`` found best; Stable Diffusion as section 4.2 has it.
+    """
+    if options.prior is None:
         return None
-    from farm3d.barn.captions import VIEWS
     from farm3d.diffusion.distill import DistillOptions
     from farm3d.diffusion.prior import load_prior
     from farm3d.training.category.virtual_views import Critic, CriticOptions
+    from farm3d.training.dataset.phrases import critic_prompts
 
-    model = load_prior(prior, device=device)
-    own = model.draws_alpha
-    distill = DistillOptions(t_min=0.7, t_max=0.85, guidance=5.0) if own else DistillOptions()
-    return Critic(model, category, tuple(view[0] for view in VIEWS), CriticOptions(distill))
+    model = load_prior(options.prior, device=device)
+    barn = model.draws_alpha
+    (low, high), end = options.critic_noise or ((0.7, 0.85) if barn else (0.02, 0.98)), options.critic_noise_end
+    if end is None and not barn and options.critic_noise is None:
+        end = 0.5
+    guidance = options.critic_guidance if options.critic_guidance is not None else 5.0 if barn else 50.0
+    distill = DistillOptions(t_min=low, t_max=high, guidance=guidance)
+    return Critic(model, critic_prompts(category, barn=barn), CriticOptions(distill, t_max_end=end))
 
 
 def _without(run: Run, parts: tuple[str, ...]) -> Run:
@@ -174,7 +186,14 @@ def _changed(run: Run, changes: tuple[str, ...]) -> Run:
 
 def _words(options: TrainOptions) -> list[str]:
     """Return the words of the command, beside preset, steps and seed, that decide the result."""
-    said = {"--without": options.without, "--set": options.change, "--threads": () if options.threads is None else (str(options.threads),)}
+    numbers = {
+        "--critic-guidance": options.critic_guidance,
+        "--critic-noise": options.critic_noise,
+        "--critic-noise-end": options.critic_noise_end,
+        "--threads": options.threads,
+    }
+    said = {"--without": options.without, "--set": options.change}
+    said |= {name: tuple(map(str, value if isinstance(value, tuple) else (value,))) for name, value in numbers.items() if value is not None}
     return [word for name, values in said.items() if values for word in (name, *values)]
 
 

@@ -30,6 +30,15 @@ class TrainOptions:
     prior: Annotated[str | None, tyro.conf.arg(metavar="FOLDER|HUB-ID", help_behavior_hint="")] = None
     """Text-to-image model that judges virtual views, e.g. the one that drew the pictures. Leave out to learn from the pictures alone."""
 
+    critic_guidance: Annotated[float | None, tyro.conf.arg(metavar="G", help_behavior_hint="")] = None
+    """How strongly --prior goes by its words; leave out for 5 with the shipped model, 50 with Stable Diffusion."""
+
+    critic_noise: Annotated[tuple[float, float] | None, tyro.conf.arg(metavar="LOW HIGH", help_behavior_hint="")] = None
+    """Noise levels at which --prior judges, of 0 to 1; leave out for .7 to .85 with the shipped model, .02 to .98 with Stable Diffusion."""
+
+    critic_noise_end: Annotated[float | None, tyro.conf.arg(metavar="HIGH", help_behavior_hint="")] = None
+    """Highest noise level at the end of the run, to which it falls evenly; leave out for .5 with Stable Diffusion, else for no fall."""
+
     preset: Literal["tiny", "embedded", "wide", "paper"] = "embedded"
     """tiny: a minute. embedded: an hour. wide: longer, for pictures that the caption reader chose. paper: published sizes, a GPU."""
 

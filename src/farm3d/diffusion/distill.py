@@ -13,7 +13,7 @@ from typing import Literal
 
 import torch
 
-from farm3d.core.errors import InputError, ModelError
+from farm3d.core.errors import InputError, NotFiniteError
 from farm3d.core.shapes import Float, Tensor, checked
 from farm3d.diffusion.prior import PicturePrior, Prompts
 from farm3d.structures._value import Value
@@ -119,18 +119,18 @@ def distill(
             cannot be sampled then.
 
     Raises:
-        InputError: the pictures have values that are not finite.
-        ModelError: the model's latents or its prediction are not finite, as happens in half precision.
+        NotFiniteError: the pictures have values that are not finite; or the model's latents or its prediction, as happens in half
+            precision.
         ValueError: sizes that do not fit together.
     """
     options = options or DistillOptions()
     if part is not None and options.sample_latents:
         raise ValueError("latents are sampled for whole batches only")
     if not bool(torch.isfinite(rgb).all()):
-        raise InputError("the pictures to judge have values that are not finite", hint="look at what was rendered")
+        raise NotFiniteError("the pictures to judge have values that are not finite", hint="look at what was rendered")
     z = prior.encode(rgb, alpha, generator=generator if options.sample_latents else None)
     if not bool(torch.isfinite(z).all()):
-        raise ModelError(f"{prior.name}: the latents of the pictures are not finite", hint="use float32 in place of half precision")
+        raise NotFiniteError(f"{prior.name}: the latents of the pictures are not finite", hint="use float32 in place of half precision")
     t, noise = _draws(z, options, generator, part)
     with torch.no_grad():
         signal_level, noise_level = prior.levels(t)
@@ -138,7 +138,7 @@ def distill(
         predicted = prior.predict_noise(z_t, t, prompts, guidance=options.guidance, negative=negative)
         if not bool(torch.isfinite(predicted).all()):
             worst = float(t[~torch.isfinite(predicted).flatten(1).all(1)][0])
-            raise ModelError(
+            raise NotFiniteError(
                 f"{prior.name}: the predicted noise is not finite at noise level {worst:.3f}", hint="use float32 in place of half precision"
             )
         weight = WEIGHTINGS[options.weighting](signal_level, noise_level)

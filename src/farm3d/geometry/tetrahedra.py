@@ -19,7 +19,7 @@ import numba
 import numpy as np
 import torch
 
-from farm3d.core.errors import InputError
+from farm3d.core.errors import InputError, NotFiniteError
 from farm3d.core.shapes import Bool, Float, Int, Tensor, checked
 
 __all__ = [
@@ -465,7 +465,7 @@ def _fill(evaluate: Field, values: Tensor, numbers: Tensor) -> None:
     if len(index):
         values[index] = evaluate(index)
         if not torch.isfinite(values[index]).all():
-            raise InputError("the field returned a value that is not finite", hint="the weights are damaged or training diverged")
+            raise NotFiniteError("the field returned a value that is not finite", hint="the weights are damaged or training diverged")
 
 
 def _flat(grid: Grid, place: Tensor) -> Tensor:

@@ -18,17 +18,38 @@ from torch import nn
 from torch.nn import functional
 
 from farm3d.core.errors import InputError
+from farm3d.core.files import sha256_of
+from farm3d.core.sealed import MANIFEST
 from farm3d.core.shapes import Float, Tensor, checked
 from farm3d.model.folder import expect_tensors, load_model_folder, weights_folder
 
 if TYPE_CHECKING:
     from farm3d.model.vit import VitOptions
 
-__all__ = ["NO_ANIMAL_BELOW", "QUADRUPED_CLASSES", "Encoder", "EncoderConfig", "ImageEncoder", "load_encoder", "project"]
+__all__ = [
+    "NO_ANIMAL_BELOW",
+    "QUADRUPED_CLASSES",
+    "READING_GRIDS",
+    "SHIPPED_ENCODER",
+    "Backbone",
+    "Encoder",
+    "EncoderConfig",
+    "ImageEncoder",
+    "load_encoder",
+    "open_backbone",
+    "project",
+    "to_reading_grid",
+]
 
 # (channels out, blocks, kernel, stride of the first, expansion) of the seven stages; stem 32 and head 1280 are the same in every Lite net.
 _STAGES = ((16, 1, 3, 1, 1), (24, 2, 3, 2, 6), (40, 2, 5, 2, 6), (80, 3, 3, 2, 6), (112, 3, 5, 1, 6), (192, 4, 5, 2, 6), (320, 1, 3, 1, 6))
 _STEM, _HEAD, _CLASSES = 32, 1280, 1000
+
+READING_GRIDS = (32, 16)
+"""Rows and columns of the maps that categories read."""
+
+SHIPPED_ENCODER = "efficientnet_lite0"
+"""Name of the shipped backbone."""
 
 QUADRUPED_CLASSES: tuple[int, ...] = (*range(151, 300), *range(330, 365), *range(383, 389))
 """ImageNet classes that are four-legged mammals: dogs to bears and mongooses (151-299), hares and rodents (330-338), hoofed animals
@@ -124,7 +145,7 @@ class Encoder(nn.Module):
         Raises:
             ModelError: the folder is missing, damaged or of another kind.
         """
-        folder = weights_folder("efficientnet_lite0") if folder is None else Path(folder)
+        folder = weights_folder(SHIPPED_ENCODER) if folder is None else Path(folder)
         config, tensors = load_model_folder(folder, EncoderConfig)
         with torch.device("meta"):
             encoder = cls(config)
@@ -206,6 +227,38 @@ def load_encoder(
     from farm3d.model.vit import VitEncoder
 
     return VitEncoder.from_pretrained(source, options=options, device=device, revision=revision, local_files_only=local_files_only)
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A feature backbone, and what it is: where it was asked for, its name and the sha256 of its files."""
+
+    encoder: ImageEncoder
+    source: str | None
+    name: str
+    digest: str
+
+
+def open_backbone(source: str | None, *, device: torch.device | str = "cpu") -> Backbone:
+    """Open a backbone: None for the shipped one, a folder, or a hub id.
+
+    Raises:
+        Farm3DError: as :func:`load_encoder`.
+    """
+    encoder = load_encoder(source, device=device)
+    folder = weights_folder(SHIPPED_ENCODER) if source is None else Path(source)
+    if (folder / MANIFEST).is_file():
+        return Backbone(encoder, source, folder.resolve().name, sha256_of(folder / MANIFEST))
+    return Backbone(encoder, source, str(getattr(encoder, "name", folder.name)), str(getattr(encoder, "digest", "")))
+
+
+def to_reading_grid(maps: Float[Tensor, "B C G G"]) -> Float[Tensor, "B C R R"]:
+    """Return maps on the grid that categories read: 32 x 32 where the backbone gives as many places (vision transformers), else 16 x 16."""
+    fine, coarse = READING_GRIDS
+    grid = fine if maps.shape[-1] >= fine else coarse
+    if maps.shape[-1] < grid:
+        return functional.interpolate(maps, (grid, grid), mode="bilinear", align_corners=False)
+    return functional.adaptive_avg_pool2d(maps, grid) if maps.shape[-1] > grid else maps
 
 
 @checked

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 import torch
+from torch import nn
 
 from farm3d.core.errors import InputError, NoAnimalError
 from farm3d.data.photo import Photo, load_photo, photo_from_image, shown_path
@@ -21,9 +22,8 @@ from farm3d.model.appearance import TexelMap, estimate_appearance, texel_map
 from farm3d.model.caption_reader import CaptionReader, reader_folder
 from farm3d.model.category.first_guess import first_guess
 from farm3d.model.category.learned import LearnedCategory, load_category
-from farm3d.model.encoder import NO_ANIMAL_BELOW, Encoder
+from farm3d.model.encoder import NO_ANIMAL_BELOW, SHIPPED_ENCODER, Encoder, ImageEncoder, open_backbone, to_reading_grid
 from farm3d.model.fitting import GUIDED_SAGITTAL, Fit, FitOptions, Hypothesis, Progress, fit
-from farm3d.model.folder import weights_folder
 from farm3d.model.prior import CategoryPrior
 from farm3d.structures import Animal, Camera, Crop, Mesh
 
@@ -84,17 +84,25 @@ class Reconstructor:
     """
 
     def __init__(
-        self, prior: CategoryPrior, encoder: Encoder, learned: LearnedCategory | None = None, reader: CaptionReader | None = None
+        self,
+        prior: CategoryPrior,
+        encoder: Encoder,
+        learned: LearnedCategory | None = None,
+        reader: CaptionReader | None = None,
+        backbone: ImageEncoder | None = None,
     ) -> None:
         self.prior = prior
-        self.encoder = encoder
+        self.encoder = encoder  # knows whether there is an animal
+        self.backbone = backbone or encoder  # whose features the category reads
         self.learned = learned
         self.reader = reader
         self.device = torch.device("cpu")
         self._texels: TexelMap | None = None
 
     @classmethod
-    def from_pretrained(cls, folder: Path | str, *, device: torch.device | str = "cpu", reader: Path | str = "auto") -> Self:
+    def from_pretrained(
+        cls, folder: Path | str, *, device: torch.device | str = "cpu", reader: Path | str = "auto", backbone: str | None = None
+    ) -> Self:
         """Load a category by folder, or by the name of a shipped one (``horse``, ``cow``), and the backbone it was made for.
 
         A learned category (``farm3d train``) brings networks that look at the picture first; one without is fitted from all sides.
@@ -105,20 +113,23 @@ class Reconstructor:
             reader: who is asked from which side a picture was taken, where a learned category has several answers: "auto" is the shipped
                 caption reader if it knows the category, "none" nobody; or the folder of one. The features of one that is only fitted know
                 photographs better than it does (docs/experiments.md).
+            backbone: folder or hub id of the backbone that the category was learned with; None finds the shipped one, or a hub id.
 
         Raises:
             ModelError: a folder is damaged, incomplete or of another kind.
-            InputError: the reader that was asked for does not know the category.
+            InputError: the reader that was asked for does not know the category; the backbone is not here, or another one.
+            MissingPartError: the backbone needs transformers, or is not here and cannot be fetched.
         """
         prior, learned = load_category(folder)
-        encoder = Encoder.from_pretrained(weights_folder(prior.config.encoder))
+        encoder = Encoder.from_pretrained()
+        own = _backbone(prior, learned, backbone)
         place = reader_folder(reader, usual=learned is not None)
         asked = None if place is None else CaptionReader.from_pretrained(place, encoder=encoder)
         known = asked is not None and asked.config.encoder == prior.config.encoder and prior.config.category in asked.config.species
         if asked is not None and not known and reader != "auto":
             raise InputError(f"{place}: does not know a {prior.config.category}", hint="give another --reader, or none")
         asked = asked if known and learned is not None else None
-        return cls(prior, encoder, learned, asked).to(device)
+        return cls(prior, encoder, learned, asked, own).to(device)
 
     def save_pretrained(self, folder: Path | str, *, card: str) -> None:
         """Write the category as a model folder; the backbone stays where it is."""
@@ -130,6 +141,8 @@ class Reconstructor:
         self.learned = None if self.learned is None else self.learned.to(self.device)
         self.prior = self.prior.to(self.device) if self.learned is None else self.learned.prior
         self.encoder = self.encoder.to(self.device)
+        if isinstance(self.backbone, nn.Module):
+            self.backbone = self.backbone.to(self.device)
         self.reader = None if self.reader is None else self.reader.to(self.device)
         return self
 
@@ -243,8 +256,8 @@ class Reconstructor:
         """
         plain = crop.image * crop.mask + 0.5 * (1 - crop.mask)
         with torch.no_grad():
-            maps = self.encoder.features(torch.stack([plain, plain.flip(-1)]))
-            return (maps[:1] + maps[1:].flip(-1)) / 2
+            maps = self.backbone.features(torch.stack([plain, plain.flip(-1)]))
+            return to_reading_grid((maps[:1] + maps[1:].flip(-1)) / 2)
 
     def _animal(
         self, found: Fit, crop: Crop, *, height_m: float | None, texture_px: int, expected: torch.Tensor | None
@@ -273,6 +286,27 @@ class Reconstructor:
             height_m if height_m is not None else self.prior.config.height_m,
         )
         return animal, look.seen
+
+
+def _backbone(prior: CategoryPrior, learned: LearnedCategory | None, asked: str | None) -> ImageEncoder | None:
+    """Open the backbone whose features a category reads; None is the shipped one.
+
+    Raises:
+        InputError: it is not here, or is not the one that the category was learned with.
+    """
+    name = prior.config.encoder
+    if asked is None and name == SHIPPED_ENCODER:
+        return None
+    try:
+        found = open_backbone(asked or name)
+    except InputError as error:
+        if asked is not None:
+            raise
+        what = f"the category was learned with the backbone '{name}', which is not here"
+        raise InputError(what, hint="say where it is: --encoder FOLDER") from error
+    if learned is not None and found.digest != learned.encoder_digest:
+        raise InputError(f"{asked or name}: is not the backbone that the category was learned with", hint=f"that was '{name}'")
+    return found.encoder
 
 
 def read_picture(

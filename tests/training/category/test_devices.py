@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from tests.testing.toy_category import toy_pictures
-from tests.testing.toy_critic import PHRASES, toy_critic
+from tests.testing.toy_critic import toy_critic
 
 from farm3d.diffusion.embedded.pipeline import EmbeddedPrior
 from farm3d.model.category.learned import FeatureBasis, LearnedCategory
@@ -19,6 +19,7 @@ from farm3d.training.category.sheets import draw_training_sheet
 from farm3d.training.category.trainer import CategoryTrainer, Run
 from farm3d.training.category.virtual_views import Critic
 from farm3d.training.checkpoint import newest_checkpoint
+from farm3d.training.dataset.phrases import critic_prompts
 
 STEPS, CUT = 8, 5  # all hypotheses until step 4, a judged step on both sides of the cut
 
@@ -32,7 +33,7 @@ def critic_on(device: str) -> Critic:
     """Return the toy critic, its networks on a device."""
     critic = toy_critic()
     assert isinstance(critic.prior, EmbeddedPrior)
-    return Critic(EmbeddedPrior(critic.prior.parts, device=device), "horse", PHRASES, critic.options)
+    return Critic(EmbeddedPrior(critic.prior.parts, device=device), critic_prompts("horse", barn=True), critic.options)
 
 
 def trained(folder: Path, device: str, *, until: int = STEPS) -> tuple[CategoryTrainer, list[float], list[str]]:

@@ -126,6 +126,64 @@ def test_what_is_not_finite_stops_before_the_update(tmp_path: Path) -> None:
     assert all(torch.equal(before[name], value) for name, value in state_of(trainer).items())
 
 
+TERMS = ("mask", "missing", "feature", "score", "eikonal", "view", "volume", "articulation", "deformation", "colour")
+MODULES = ("shape", "features", "reader", "deformation", "articulation", "albedo", "light")
+BROKEN = (
+    *(("term", name, value) for name in TERMS for value in ("nan", "inf") if (name, value) not in (("view", "nan"), ("volume", "nan"))),
+    *(("gradient", name, value) for name in MODULES for value in ("nan", "inf")),
+    *(("weight", name, value) for name in MODULES for value in ("nan", "inf")),
+    *(("picture", name, value) for name in ("features", "scale") for value in ("nan", "inf")),
+)
+
+
+@pytest.fixture(scope="module")
+def all_on(tmp_path_factory: pytest.TempPathFactory) -> CategoryTrainer:
+    """A training with every loss switched on, after three steps."""
+    everything = {"articulation_from": 0.0, "colour_from": 0.0, "deformation_from": 0.0, "words_until": 1.0}
+    run = dataclasses.replace(run_of(**everything), weights=Weights(view_words=0.3, view=1.0, volume=0.02))
+    trainer = CategoryTrainer(run, toy_pictures(), tmp_path_factory.mktemp("all on"))
+    for _ in range(3):
+        trainer.one_step()
+    return trainer
+
+
+@pytest.mark.parametrize(("what", "name", "value"), BROKEN)
+@pytest.mark.parametrize("later", [0, 1], ids=["renewed", "kept"])  # a step that looks for the surface anew, and one that does not
+def test_wherever_it_breaks_it_stops_before_the_update(
+    all_on: CategoryTrainer, what: str, name: str, value: str, later: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad, trainer, step = float(value), all_on, 3 + later
+    monkeypatch.setattr(trainer, "step", step)
+    before = {key: tensor.clone() for key, tensor in state_of(trainer).items()}
+    if what == "term":
+        weights = dataclasses.replace(trainer.settings.weights, **{name: bad})
+        monkeypatch.setattr(trainer, "settings", dataclasses.replace(trainer.settings, weights=weights))
+    elif what == "picture":
+        broken = getattr(trainer.pictures, name).copy()
+        broken[:] = bad if name == "features" else 0.0
+        monkeypatch.setattr(trainer, "pictures", dataclasses.replace(trainer.pictures, **{name: broken}))
+    parameter = next(getattr(trainer.model, name).parameters()) if what in ("gradient", "weight") else None
+    hook = parameter.register_hook(lambda gradient: gradient * bad) if parameter is not None and what == "gradient" else None
+    if parameter is not None and what == "weight":
+        with torch.no_grad():
+            parameter.view(-1)[0] = bad
+    try:
+        with (
+            np.errstate(divide="ignore"),
+            pytest.raises(NotFiniteError, match=rf"^step {step}: .* not finite.*; pictures toy-\d+") as raised,
+        ):
+            trainer.one_step()
+    finally:
+        if hook is not None:
+            hook.remove()
+        if parameter is not None and what == "weight":
+            key = next(key for key, tensor in trainer.model.state_dict().items() if tensor.data_ptr() == parameter.data_ptr())
+            with torch.no_grad():
+                parameter.copy_(before[key])
+    assert raised.value.exit_code == 3 and trainer.step == step
+    assert all(torch.equal(before[key], tensor) for key, tensor in state_of(trainer).items())
+
+
 def test_another_training_in_the_folder_is_refused(tmp_path: Path) -> None:
     first = CategoryTrainer(run_of(), toy_pictures(), tmp_path, should_stop=lambda: True)
     first.run()

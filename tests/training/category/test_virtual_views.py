@@ -11,11 +11,14 @@ from tests.testing.toy_category import toy_pictures
 from tests.testing.toy_critic import toy_critic
 from tests.training.category.test_trainer import run_of, same
 
+from farm3d.core.errors import InputError, NotFiniteError
 from farm3d.core.random import torch_generator
+from farm3d.diffusion.embedded.pipeline import EmbeddedPrior
 from farm3d.training.category.ranks import Share
 from farm3d.training.category.step import reconstruction_step
-from farm3d.training.category.trainer import CategoryTrainer
+from farm3d.training.category.trainer import CategoryTrainer, Progress
 from farm3d.training.category.virtual_views import Critic, framed_cameras, random_lights
+from farm3d.training.dataset.phrases import critic_prompts
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +65,36 @@ def test_the_gradient_reaches_shape_pose_and_coat_alone(critic: Critic, tmp_path
     assert all(map(moved, (model.shape, model.deformation, model.articulation, model.albedo, model.reader.code, model.reader.look)))
     assert not any(map(moved, (model.light, model.reader.view_in, model.reader.view_out, model.features)))
     assert set(judged) == {"virtual", "virtual_error", "virtual_norm"}
+
+
+def test_noise_comes_down_over_the_run(critic: Critic, tmp_path: Path) -> None:
+    """The last virtual views of two trainings differ when the noise of one has come down; the first do not."""
+    options = dataclasses.replace(critic.options, t_max_end=0.6)
+    assert [round(options.distill_at(progress).t_max, 6) for progress in (0.0, 0.5, 1.0)] == [0.9, 0.75, 0.6]
+    assert critic.options.distill_at(1.0) == critic.options.distill
+    with pytest.raises(InputError, match=r"noise levels that end at 0.2: expected from 0.5 to 1"):
+        dataclasses.replace(critic.options, t_max_end=0.2)
+    run = run_of(steps=6, virtual_from=0.5, virtual_every=1, virtual_views=2)
+    run = dataclasses.replace(run, weights=dataclasses.replace(run.weights, virtual=1e-9))
+    errors = {}
+    for name, own in (("as it is", critic), ("down", Critic(critic.prior, critic_prompts("horse", barn=True), options))):
+        told: list[Progress] = []
+        assert CategoryTrainer(run, toy_pictures(), tmp_path / name, critic=own, report=told.append).run()
+        errors[name] = [at.figures["virtual_error"] for at in told[3:]]
+    assert errors["as it is"][0] == errors["down"][0] and errors["as it is"][-1] != errors["down"][-1]
+
+
+def test_a_critic_that_breaks_stops_the_training_and_says_where(critic: Critic, tmp_path: Path) -> None:
+    broken = toy_critic()
+    assert isinstance(broken.prior, EmbeddedPrior)
+    with torch.no_grad():
+        next(broken.prior.parts.denoiser.parameters()).fill_(float("nan"))
+    run = run_of(steps=6, virtual_from=0.5, virtual_every=1, virtual_views=2)
+    run = dataclasses.replace(run, weights=dataclasses.replace(run.weights, virtual=1e-3))
+    trainer = CategoryTrainer(run, toy_pictures(), tmp_path, critic=broken)
+    with pytest.raises(NotFiniteError, match=r"step 3: the critic: .*predicted noise is not finite.*; pictures toy-0000") as raised:
+        trainer.run()
+    assert raised.value.exit_code == 3 and trainer.step == 3
 
 
 def test_shares_of_a_batch_add_up_to_it(critic: Critic, tmp_path: Path) -> None:

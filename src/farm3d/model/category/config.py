@@ -36,7 +36,7 @@ class CategoryConfig:
         category: species name.
         channels: of the picture's features that are read (principal components of the backbone's).
         feature_channels: of them that the feature field predicts, the first ones.
-        grid: rows and columns of the features.
+        grid: rows and columns of the features, 16 or 32: what the pictures' have (:func:`farm3d.model.encoder.to_reading_grid`).
         sdf_octaves, sdf_hidden, sdf_layers: of the shape field (section 2.2).
         box: half sizes of the box that the shape lives in, canonical units; a tight one is half the price of the paper's cube.
         code: width of what is known of a whole picture, for shape and pose; and again for appearance.

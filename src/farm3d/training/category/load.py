@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from farm3d.core.errors import InputError
 from farm3d.model.category.learned import FeatureBasis
+from farm3d.model.encoder import to_reading_grid
 from farm3d.model.feature_pca import FeaturePca
 from farm3d.training.category.pictures import PictureSet
 from farm3d.training.category.trainer import digest_of
@@ -39,7 +40,7 @@ class LoadedPictures:
 def load_pictures(
     folder: Path, *, features: str | None = None, size_px: int = 128, on_progress: Callable[[int, int], None] = lambda done, total: None
 ) -> LoadedPictures:
-    """Read every row that has features.
+    """Read every row that has features, on a grid that the model reads (:data:`farm3d.model.encoder.READING_GRIDS`).
 
     Args:
         folder: with one data set of pictures, finished, and its features.
@@ -76,7 +77,7 @@ def load_pictures(
             planes = (small * 255).round().byte().numpy()
             rgb.append(planes[:3])
             mask.append(planes[3])
-            maps.append(components_of(key, members).half().numpy())
+            maps.append(to_reading_grid(components_of(key, members)[None].float())[0].half().numpy())
             views.append(-1 if facts.get("view") is None else int(facts["view"]))
             standing.append("standing" in re.findall(r"\w+", str(facts.get("prompt", "")).lower()))
             kept.append(key)

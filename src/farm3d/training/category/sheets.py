@@ -1,4 +1,4 @@
-"""What a training looks like: the rest shape from four sides, pictures with their reconstructions and those from the side, viewpoints."""
+"""What a training looks like: the rest shape from eight sides, pictures with their reconstructions and those from the side, viewpoints."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw
 
 from farm3d.core.color import srgb_from_linear
 from farm3d.core.files import whole_file
+from farm3d.core.random import torch_generator
 from farm3d.core.shapes import Float, Tensor
 from farm3d.model.category.model import CategoryModel
 from farm3d.model.category.rest_shape import RestShape, Scaffold, rest_shape
@@ -19,7 +20,7 @@ from farm3d.structures import Camera, Light
 from farm3d.training.category.pictures import PictureBatch, PictureSet
 from farm3d.training.category.schedule import Moment, Weights
 from farm3d.training.category.step import compare
-from farm3d.training.category.virtual_views import framed_cameras
+from farm3d.training.category.virtual_views import Critic, VirtualViews, draw_views, framed_cameras
 
 __all__ = ["best_hypotheses", "draw_training_sheet"]
 
@@ -28,10 +29,21 @@ _SIDE = math.radians(55)
 
 
 @torch.no_grad()
-def draw_training_sheet(model: CategoryModel, scaffold: Scaffold, pictures: PictureSet, at: Moment, weights: Weights, path: Path) -> None:
-    """Write a PNG with six rows: the rest shape from eight sides; eight pictures; their reconstructions as clay, with parts coloured
-    (orange before the shoulders, blue behind the hips); in their own colours and light; from 55 degrees to the side; and a histogram of
-    the azimuths chosen for up to 200 pictures.
+def draw_training_sheet(
+    model: CategoryModel,
+    scaffold: Scaffold,
+    pictures: PictureSet,
+    at: Moment,
+    weights: Weights,
+    path: Path,
+    *,
+    critic: Critic | None = None,
+) -> None:
+    """Write a PNG with six rows, or seven with a critic.
+
+    The rest shape from eight sides; eight pictures; their reconstructions as clay, with parts coloured (orange before the shoulders, blue
+    behind the hips); in their own colours and light; from 55 degrees to the side; as the critic sees them, from anywhere and in any light;
+    and a histogram of the azimuths chosen for up to 200 pictures.
     """
     rest = rest_shape(model.shape, scaffold)
     rows = [_around(rest)]
@@ -39,7 +51,7 @@ def draw_training_sheet(model: CategoryModel, scaffold: Scaffold, pictures: Pict
     numbers = np.round(np.linspace(0, len(pictures) - 1, count)).astype(int)
     batch = pictures.take(numbers, np.zeros(count, bool)).to(model.device)
     rows.append([_image(picture) for picture in torch.nn.functional.interpolate(batch.rgb, (_TILE_PX, _TILE_PX), mode="area")])
-    rows += _reconstructions(model, rest, batch, at, weights)
+    rows += _reconstructions(model, rest, batch, at, weights, critic)
     azimuths = []
     for begin in range(0, min(len(pictures), 200), 20):
         some = np.arange(begin, min(begin + 20, len(pictures)))
@@ -68,7 +80,9 @@ def best_hypotheses(model: CategoryModel, rest: RestShape, batch: PictureBatch, 
     return reading, compared.choice(weights).unflatten(0, (len(batch), each)).argmin(1)
 
 
-def _reconstructions(model: CategoryModel, rest: RestShape, batch: PictureBatch, at: Moment, weights: Weights) -> list[list[Image.Image]]:
+def _reconstructions(
+    model: CategoryModel, rest: RestShape, batch: PictureBatch, at: Moment, weights: Weights, critic: Critic | None
+) -> list[list[Image.Image]]:
     reading, best = best_hypotheses(model, rest, batch, at, weights)
     pictures = torch.arange(len(batch), device=model.device)
     camera = reading.viewpoints.cameras(pictures, best, size_px=_TILE_PX)
@@ -79,11 +93,15 @@ def _reconstructions(model: CategoryModel, rest: RestShape, batch: PictureBatch,
     own = model.colours(rest, reading.look) if at.colour else clay
     lamp = _light(model.device)
     light = model.lights(reading.look) if at.colour else lamp
-    return [
+    rows = [
         _drawn(animals.vertices, rest, camera, lamp, clay),
         _drawn(animals.vertices, rest, camera, light, own),
         _drawn(animals.vertices, rest, side, lamp, clay),
     ]
+    if critic is not None:
+        views = VirtualViews.drawn(len(batch), critic.options, torch_generator(0, "sheet")).to(model.device)
+        rows.append([_image(picture) for picture in draw_views(model, rest, reading, pictures, best, views, at, size_px=_TILE_PX).rgb])
+    return rows
 
 
 def _around(rest: RestShape) -> list[Image.Image]:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -197,9 +197,12 @@ class CategoryTrainer:
         """Take one step and return its figures."""
         at = self.settings.schedule.at(self.step)
         seed = self.settings.seed
-        if self.scaffold is None or self.step % self.settings.schedule.renew_every == 0:
-            self.scaffold = make_scaffold(self.model.shape, self.settings.config, cell=at.cell, centred=at.centred)
         batch = self.pictures.batch(self.step, seed=seed, size=at.batch, standing=at.standing)
+        if self.scaffold is None or self.step % self.settings.schedule.renew_every == 0:
+            try:
+                self.scaffold = make_scaffold(self.model.shape, self.settings.config, cell=at.cell, centred=at.centred)
+            except NotFiniteError as error:
+                self._refuse(f"the shape: {error}", batch.numbers)
         chosen = None if at.every_hypothesis else self._chosen(batch.numbers, batch.flipped, at)
         generator = torch_generator(seed, "step", self.step)
         share = self._ranks.share(len(batch))
@@ -212,7 +215,12 @@ class CategoryTrainer:
         if at.virtual and self.critic is not None and self.settings.weights.virtual > 0:
             ramp = min((at.done - self.settings.schedule.virtual_from) / 0.05, 1.0)
             count = self.settings.schedule.virtual_views
-            judged = self.critic.judge(self.model, own, result, at, generator=generator, count=count, share=share)
+            since = self.settings.schedule.virtual_from
+            how = {"generator": generator, "count": count, "share": share, "progress": (at.done - since) / max(1 - since, 1e-9)}
+            try:
+                judged = self.critic.judge(self.model, own, result, at, **how)
+            except NotFiniteError as error:
+                self._refuse(f"the critic: {error}", batch.numbers)
             loss = loss + self.settings.weights.virtual * ramp * judged.pop("virtual")
             terms |= judged
         figures = self._ranks.totals({**terms, "loss": loss})
@@ -254,11 +262,14 @@ class CategoryTrainer:
 
     def _refuse_nonfinite(self, value: float, what: str, numbers: np.ndarray) -> None:
         if not math.isfinite(value):
-            names = ", ".join(self.pictures.names[int(number)] for number in numbers)
-            raise NotFiniteError(
-                f"step {self.step}: {what} is not finite; pictures {names}",
-                hint="nothing was updated, and the checkpoints are good; if it comes again from there, please report it",
-            )
+            self._refuse(f"{what} is not finite", numbers)
+
+    def _refuse(self, what: str, numbers: np.ndarray) -> NoReturn:
+        names = ", ".join(self.pictures.names[int(number)] for number in numbers)
+        raise NotFiniteError(
+            f"step {self.step}: {what}; pictures {names}",
+            hint="nothing was updated, and the checkpoints are good; if it comes again from there, please report it",
+        )
 
     def _save(self) -> None:
         if not self._ranks.first:

@@ -23,29 +23,18 @@ from farm3d.core.shard_plan import read_plan
 from farm3d.core.shard_reader import ShardIndex
 from farm3d.core.shards import Draw, ShardPlan
 from farm3d.core.tensor_bytes import bytes_from_tensors
-from farm3d.model.encoder import ImageEncoder, load_encoder
+from farm3d.model.encoder import Backbone, ImageEncoder, open_backbone
 from farm3d.model.feature_pca import FeaturePca, PcaFit
-from farm3d.model.folder import weights_folder
 from farm3d.training.dataset.cutting import LOOK_PX, decoded, json_bytes, resized
 from farm3d.training.dataset.rows import FEATURES_BY
 
-__all__ = ["MOST_FITTED", "Backbone", "FeatureSettings", "fitted_pca", "left_out_rows", "open_backbone", "open_features", "plain_features"]
+__all__ = ["MOST_FITTED", "FeatureSettings", "fitted_pca", "left_out_rows", "open_features", "plain_features"]
 
 MOST_FITTED = 2000
 """Pictures that the components are fitted on, at most."""
 
 _FORMAT = 1
 _GREY = 0.5
-
-
-@dataclass(frozen=True)
-class Backbone:
-    """A feature backbone, and what it is: where it was asked for, its name and the sha256 of its files."""
-
-    encoder: ImageEncoder
-    source: str | None
-    name: str
-    digest: str
 
 
 @dataclass(frozen=True)
@@ -83,19 +72,6 @@ class FeatureSettings:
             "background": _GREY,
         }
         return ShardPlan(self.name, recipe, self.pictures.count, self.pictures.per_shard)
-
-
-def open_backbone(source: str | None) -> Backbone:
-    """Open a backbone: None for the shipped one, a folder, or a hub id.
-
-    Raises:
-        Farm3DError: as :func:`load_encoder`.
-    """
-    encoder = load_encoder(source)
-    folder = weights_folder("efficientnet_lite0") if source is None else Path(source)
-    if (folder / MANIFEST).is_file():
-        return Backbone(encoder, source, folder.resolve().name, sha256_of(folder / MANIFEST))
-    return Backbone(encoder, source, str(getattr(encoder, "name", folder.name)), str(getattr(encoder, "digest", "")))
 
 
 def plain_features(encoder: ImageEncoder, image: Float[Tensor, "3 S S"], mask: Float[Tensor, "S S"]) -> Float[Tensor, "1 C G G"]:

@@ -26,6 +26,7 @@ __all__ = [
     "PhraseBook",
     "Prompt",
     "PromptOrder",
+    "critic_prompts",
     "embedded_book",
     "read_view_shares",
     "stable_diffusion_book",
@@ -147,6 +148,18 @@ def stable_diffusion_book(category: str) -> PhraseBook:
                 for coat in coats
             ]
     return PhraseBook("stable-diffusion", tuple(prompts))
+
+
+def critic_prompts(category: str, *, barn: bool) -> tuple[tuple[str, str], ...]:
+    """Return what a critic is told of virtual views from each of the eight sides, and what they must not look like (section 4).
+
+    Args:
+        category: species, as the words name it.
+        barn: in the embedded prior's words, which needs no negatives; else in those of Stable Diffusion.
+    """
+    if barn:
+        return tuple((f"a {category}, {wordings[0]}", "") for wordings in VIEWS)
+    return tuple((f"a photo of a single {category}, {wording}", f"{_SD_NEGATIVE}, {unwanted}") for wording, unwanted in _SD_VIEWS)
 
 
 def read_view_shares(words: Sequence[str]) -> dict[str, float]:
