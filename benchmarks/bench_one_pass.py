@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
+import subprocess
 import time
 from pathlib import Path
 
@@ -20,6 +20,7 @@ import torch
 
 from farm3d.core.files import write_whole
 from farm3d.data.photo import load_photo
+from farm3d.evaluation.circumstances import circumstances
 from farm3d.model.reconstructor import Reconstructor
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -51,7 +52,8 @@ def main() -> None:
         seconds[stage] = {name: {"median": statistics.median(values), "least": min(values)} for name, values in row.items()}
         print(f"{stage:<24}" + "".join(f"{f'{statistics.median(values):.3f} ({min(values):.3f})':>20}" for values in row.values()))
     command = f"python benchmarks/bench_one_pass.py --category {options.category} --rounds {options.rounds} --threads {options.threads}"
-    report = {"command": command, "processor": platform.processor(), "torch": str(torch.__version__), "seconds": seconds}
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    report = {**circumstances(command), "commit": commit.stdout.strip() or "unknown", "threads": options.threads, "seconds": seconds}
     write_whole(options.out, json.dumps(report, indent=1) + "\n")
     print(options.out)
 

@@ -66,7 +66,7 @@ _PARTS: tuple[tuple[str, tuple[tuple[Any, str], ...]], ...] = (
     ("deformation, pose, skinning", ((CategoryModel, "individuals"),)),
     ("features, albedo and light of the field", ((FeatureField, "forward"), (CategoryModel, "colours"), (CategoryModel, "lights"))),
     ("drawing", ((step, "render_attributes"),)),
-    ("losses", (*((step, name) for name in _LOSSES),)),
+    ("losses", tuple((step, name) for name in _LOSSES)),
     ("eikonal", ((step, "eikonal_loss"),)),
     ("rest of the reconstruction", ((trainer, "reconstruction_step"),)),
     ("virtual views: drawing", ((virtual_views, "render"),)),

@@ -72,6 +72,7 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--only", help="comma-separated photograph names")
     parser.add_argument("--no-refine", action="store_true", help="what one pass of a learned category gives")
+    parser.add_argument("--reader", default="auto", help="who is asked about the view, as of `farm3d reconstruct`: auto, none or a folder")
     parser.add_argument("--judge-only", action="store_true", help="judge files that are there already")
     options = parser.parse_args()
     photos = list_photos(options.photos)
@@ -91,7 +92,7 @@ def main() -> int:
             "--out",
             str(options.out),
         ]
-        command += ["--threads", str(options.threads), "--overwrite"]
+        command += ["--threads", str(options.threads), "--reader", options.reader, "--overwrite"]
         if options.no_refine:
             command += ["--no-refine"]
         if options.masks:

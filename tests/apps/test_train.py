@@ -101,7 +101,7 @@ def test_the_schedule_is_shown(category_data: Path, tmp_path: Path, capsys: pyte
     ("changes", "words"),
     [
         (["--without", "wings"], "--without wings: no such part"),
-        (["--set", "wings=1"], "--set wings=1: no such weight or time"),
+        (["--set", "wings=1"], "--set wings=1: no such number"),
         (["--set", "volume"], "--set volume: expected NAME=NUMBER, from 0 to 1e+06"),
         (["--set", "words_until=nan"], "--set words_until=nan: expected NAME=NUMBER, from 0 to 1"),
         (["--set", "words_until=2"], "--set words_until=2: expected"),

@@ -28,6 +28,20 @@ def test_embedding_has_the_sizes_of_the_specification(batch: tuple[int, ...]) ->
     assert torch.allclose(code[..., 27], (points[..., 0] * scalar).cos(), atol=1e-6)
 
 
+def test_higher_octaves_can_be_made_to_count_less() -> None:
+    """As if the first layer's weights were smaller there; so a step that changes all weights alike changes the surface less finely."""
+    points = torch.rand(50, 3, generator=torch_generator(0, "points"))
+    plain, fallen = (harmonic_embedding(points, octaves=5, fall=fall) for fall in (0.0, 1.0))
+    torch.testing.assert_close(fallen[:, :3], points)
+    ratio = (fallen[:, 3:] / plain[:, 3:]).unflatten(1, (2, 3, 5))
+    torch.testing.assert_close(ratio, (2.0 ** -torch.arange(5)).expand_as(ratio))
+    field, same = CoordMLP(1, octaves=5, hidden=16, layers=2, fall=1.0), CoordMLP(1, octaves=5, hidden=16, layers=2)
+    same.load_state_dict(field.state_dict())
+    with torch.no_grad():
+        same.first.weight[:, 3:] *= (2.0 ** -torch.arange(5)).repeat(6)
+    torch.testing.assert_close(field(points), same(points))
+
+
 def test_layers_of_the_specification() -> None:
     net = CoordMLP(1)
     linear = [module for module in net.modules() if isinstance(module, torch.nn.Linear)]

@@ -161,25 +161,26 @@ def _without(run: Run, parts: tuple[str, ...]) -> Run:
 
 
 def _changed(run: Run, changes: tuple[str, ...]) -> Run:
-    """Return the run with other weights and times, ``NAME=NUMBER`` each.
+    """Return the run with other weights, times and sizes, ``NAME=NUMBER`` each.
 
     Raises:
         InputError: no such name, or a number that cannot be.
     """
     weights = {field.name: _LARGEST for field in dataclasses.fields(run.weights)}
     times = {**dict.fromkeys(_TIMES, 1.0), "words_slack_deg": 180.0}
+    sizes = {"sdf_fall": 2.0, "azimuth_reach_deg": 89.0}
     for change in changes:
         name, _, text = change.partition("=")
-        most = (weights | times).get(name)
+        most = (weights | times | sizes).get(name)
         if most is None:
-            raise InputError(f"--set {change:.60}: no such weight or time", hint=f"names: {', '.join((*weights, *times))}")
+            raise InputError(f"--set {change:.60}: no such number", hint=f"names: {', '.join((*weights, *times, *sizes))}")
         try:
             value = float(text)
         except ValueError:
             value = -1.0
         if not 0 <= value <= most:
             raise InputError(f"--set {change:.60}: expected NAME=NUMBER, from 0 to {most:g}", hint=f"e.g. --set {name}=0")
-        part = "weights" if name in weights else "schedule"
+        part = "weights" if name in weights else "schedule" if name in times else "config"
         run = dataclasses.replace(run, **{part: dataclasses.replace(getattr(run, part), **{name: value})})
     return run
 
@@ -203,6 +204,7 @@ def _table(run: Run) -> str:
     lines += [f"  {field.name:16} {getattr(run.weights, field.name):g}" for field in dataclasses.fields(run.weights)]
     lines += ["schedule (shares of the run unless said otherwise)"]
     lines += [f"  {field.name:16} {getattr(run.schedule, field.name)}" for field in dataclasses.fields(run.schedule)]
+    lines += ["sizes", *(f"  {name:16} {getattr(run.config, name)}" for name in ("sdf_fall", "azimuth_reach_deg"))]
     return "\n".join(lines)
 
 

@@ -55,7 +55,7 @@ class TrainOptions:
     """Switch parts off, to see what they are worth: articulation, deformation, hypotheses, elevation, local-features, tail, view-words."""
 
     change: Annotated[tuple[str, ...], tyro.conf.arg(name="set", metavar="NAME=NUMBER ...", help_behavior_hint="")] = ()
-    """Change weights, and times as shares of the run, by their names in --show-schedule: volume=0 words_until=1."""
+    """Change weights, times as shares of the run, and sizes, by their names in --show-schedule: volume=0 words_until=1."""
 
     height_m: Annotated[float | None, tyro.conf.arg(metavar="METRES", help_behavior_hint="")] = None
     """Usual height of the animal, ground to highest point, which no picture tells; leave out for a usual one of known species, else 1 m."""

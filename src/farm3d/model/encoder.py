@@ -57,7 +57,7 @@ QUADRUPED_CLASSES: tuple[int, ...] = (*range(151, 300), *range(330, 365), *range
 
 
 NO_ANIMAL_BELOW = 0.10
-"""Under this :meth:`Encoder.animal_probability` a picture shows, most likely, no four-legged animal (docs/experiments: calibration)."""
+"""Under this :meth:`Encoder.animal_probability` a picture shows, most likely, no four-legged animal (docs/generate.md, What is refused)."""
 
 
 class ImageEncoder(Protocol):

@@ -20,15 +20,25 @@ HALF_BOX = 3.5  # fields live in the cube [-3.5, 3.5]^3
 
 @checked
 def harmonic_embedding(
-    points: Float[Tensor, "*batch C"], *, octaves: int, scalar: float = 0.9 * math.pi / HALF_BOX
+    points: Float[Tensor, "*batch C"], *, octaves: int, scalar: float = 0.9 * math.pi / HALF_BOX, fall: float = 0.0
 ) -> Float[Tensor, "*batch E"]:
     """Return the coordinates followed by sines and cosines of coordinate * scalar * 2^k, k = 0 .. octaves - 1 (section 2.1).
 
     ``E = C * (1 + 2 * octaves)``; three coordinates and 8 octaves give 51 numbers.
+
+    Args:
+        points: whatever they are of.
+        octaves, scalar: see above.
+        fall: octave k is multiplied by ``2 ** (-fall * k)``; the paper's is 0, where a step of Adam moves the surface by as much in every
+            octave and its slope twice as much in each next one. Ours.
     """
     scales = scalar * 2.0 ** torch.arange(octaves, dtype=points.dtype, device=points.device)
     phases = (points[..., None] * scales).flatten(-2)
-    return torch.cat([points, phases.sin(), phases.cos()], -1)
+    waves = torch.cat([phases.sin(), phases.cos()], -1)
+    if fall:
+        strength = 2.0 ** (-fall * torch.arange(octaves, dtype=points.dtype, device=points.device))
+        waves = waves * strength.repeat(2 * points.shape[-1])
+    return torch.cat([points, waves], -1)
 
 
 class CoordMLP(nn.Module):
@@ -39,18 +49,19 @@ class CoordMLP(nn.Module):
         octaves: of the embedding.
         hidden: units per layer.
         layers: number of layers after the first.
+        fall: see :func:`harmonic_embedding`.
     """
 
-    def __init__(self, outputs: int, *, octaves: int = 8, hidden: int = 256, layers: int = 5) -> None:
+    def __init__(self, outputs: int, *, octaves: int = 8, hidden: int = 256, layers: int = 5, fall: float = 0.0) -> None:
         super().__init__()
-        self.octaves = octaves
+        self.octaves, self.fall = octaves, fall
         self.first = nn.Linear(3 * (1 + 2 * octaves), hidden)
         widths = [hidden] * layers + [outputs]
         self.rest = nn.ModuleList([nn.Linear(a, b, bias=False) for a, b in itertools.pairwise(widths)])
 
     def forward(self, points: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch C"]:
         """Evaluate at points of the object frame, canonical units."""
-        signal = self.first(harmonic_embedding(points, octaves=self.octaves))
+        signal = self.first(harmonic_embedding(points, octaves=self.octaves, fall=self.fall))
         for layer in self.rest:
             signal = layer(torch.relu(signal))
         return signal
@@ -62,9 +73,9 @@ class ShapeField(nn.Module):
     ``s0`` is the ellipsoid with semi-axes 1.05, 1.05, 2.1; a fresh field is exactly that ellipsoid. Units: canonical.
     """
 
-    def __init__(self, *, octaves: int = 8, hidden: int = 256, layers: int = 5) -> None:
+    def __init__(self, *, octaves: int = 8, hidden: int = 256, layers: int = 5, fall: float = 0.0) -> None:
         super().__init__()
-        self.mlp = CoordMLP(1, octaves=octaves, hidden=hidden, layers=layers)
+        self.mlp = CoordMLP(1, octaves=octaves, hidden=hidden, layers=layers, fall=fall)
         nn.init.zeros_(self.mlp.rest[-1].weight)  # pyright: ignore[reportArgumentType]
 
     def forward(self, points: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch"]:

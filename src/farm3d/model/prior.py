@@ -24,12 +24,13 @@ _AGAIN = "fetch or copy the model folder again"
 
 @dataclass(frozen=True)
 class FieldConfig:
-    """Size of a coordinate network (section 2.1): ``octaves`` of the harmonic embedding, ``layers`` of ``hidden`` units."""
+    """Size of a coordinate network (section 2.1): ``octaves`` of the embedding and their ``fall``, ``layers`` of ``hidden`` units."""
 
     octaves: int
     hidden: int
     layers: int
     outputs: int
+    fall: float = 0.0
 
 
 @dataclass(frozen=True)

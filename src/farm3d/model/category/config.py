@@ -38,6 +38,7 @@ class CategoryConfig:
         feature_channels: of them that the feature field predicts, the first ones.
         grid: rows and columns of the features, 16 or 32: what the pictures' have (:func:`farm3d.model.encoder.to_reading_grid`).
         sdf_octaves, sdf_hidden, sdf_layers: of the shape field (section 2.2).
+        sdf_fall: how much less its higher octaves count (:func:`farm3d.model.fields.harmonic_embedding`); 0 is the paper's.
         box: half sizes of the box that the shape lives in, canonical units; a tight one is half the price of the paper's cube.
         code: width of what is known of a whole picture, for shape and pose; and again for appearance.
         local: channels of what is known of each place of the picture.
@@ -57,6 +58,7 @@ class CategoryConfig:
     sdf_octaves: int = 6
     sdf_hidden: int = 128
     sdf_layers: int = 4
+    sdf_fall: float = 0.0
     box: tuple[float, float, float] = (1.35, 2.4, 3.1)
     code: int = 128
     local: int = 48

@@ -45,7 +45,7 @@ class CategoryModel(nn.Module):
     def __init__(self, config: CategoryConfig) -> None:
         super().__init__()
         self.config = config
-        self.shape = ShapeField(octaves=config.sdf_octaves, hidden=config.sdf_hidden, layers=config.sdf_layers)
+        self.shape = ShapeField(octaves=config.sdf_octaves, hidden=config.sdf_hidden, layers=config.sdf_layers, fall=config.sdf_fall)
         self.features = FeatureField(config.feature_channels)
         self.reader = PictureReader(config)
         self.deformation = CodedField(3, code=config.code, octaves=4, hidden=config.deform_hidden, layers=3)

@@ -119,7 +119,7 @@ def finished_prior(
         options.height_m,
         skeleton.names,
         skeleton.parents,
-        FieldConfig(sizes.sdf_octaves, sizes.sdf_hidden, sizes.sdf_layers, 1),
+        FieldConfig(sizes.sdf_octaves, sizes.sdf_hidden, sizes.sdf_layers, 1, sizes.sdf_fall),
         replace(FEATURES, outputs=channels),
         encoder,
         len(basis.mean),
