@@ -58,8 +58,9 @@ test: $(VENV)/dev.stamp ## the quick tests (no GPU needed; fetches the CC0 rigs 
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'not slow'
 
 $(VENV)/judges.stamp: $(VENV)/dev.stamp
-	@echo "installing Blender as a Python package, a judge of our files (Python 3.11 only)"
+	@echo "installing Blender as a Python package, a judge of our files (Python 3.11 only), and Ray"
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[judges]'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[ray]' || echo "Ray could not be installed: its test will skip"
 	@touch $@
 
 test-all: $(VENV)/judges.stamp ## every test, slow ones and outside judges too

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from tests.testing.drawing_model import write_drawing_model
 
@@ -259,6 +260,18 @@ def test_bad_words_end_with_two_and_one_line(
     line = last_line(capsys)
     assert line.startswith("farm3d: ") and message in line, line
     assert not (tmp_path / "set").exists()
+
+
+def test_the_model_is_opened_once_and_in_what_it_draws_in(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from farm3d.diffusion import prior as module
+
+    opened: list[torch.dtype] = []
+    load = module.load_prior
+    monkeypatch.setattr(module, "load_prior", lambda *source, **options: (opened.append(options["dtype"]), load(*source, **options))[1])
+    assert generate(model, tmp_path, "--dtype", "bfloat16", "--no-features", count=4) == 0
+    assert opened == [torch.bfloat16]
+    assert generate(model, tmp_path, "--dtype", "auto", "--no-features", count=4) == 0
+    assert opened == [torch.bfloat16] * 2  # of a set that was begun, what it was begun in
 
 
 def test_a_category_that_the_embedded_model_does_not_know(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -170,6 +170,8 @@ def test_ray_gives_the_same_bytes(toys: list[str], herd: Path, tmp_path: Path) -
     done = subprocess.run([sys.executable, "-m", "farm3d", *words], capture_output=True, text=True, timeout=550)
     assert done.returncode == 0, done.stderr
     assert contents(tmp_path / "set") == contents(herd)
+    run = json.loads((tmp_path / "set" / "horse-generated.report.json").read_text())["this_run"]
+    assert run["pictures"] == 12 and run["pictures_per_s"] > 0  # Ray tells them by whole shards
     damaged = [*words[:-1], str(tmp_path / "other"), "--seed", "1"]
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "horse-generated.plan.json").write_bytes((herd / "horse-generated.plan.json").read_bytes())

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from tests.testing.tiny_models import tiny_stable_diffusion
 from tests.testing.toy_animals import write_toy_barn
 
 from farm3d.apps.cli import main
@@ -82,6 +83,16 @@ def test_look_draws_sheets(model: Path, tmp_path: Path) -> None:
     assert main(["prior", "look", str(model), "--out", str(tmp_path / "words.png"), *prompts, "--steps", "2"]) == 0
     with Image.open(tmp_path / "words.png") as taller, Image.open(tmp_path / "views.png") as sheet:
         assert taller.height == 2 * sheet.height
+
+
+def test_look_opens_stable_diffusion_too(tmp_path: Path) -> None:
+    pytest.importorskip("transformers", reason="transformers is not installed: pip install 'farm3d[diffusion]'")
+    folder = tiny_stable_diffusion(tmp_path / "sd")
+    words = ["--prompts", "a horse walking", "--steps", "2", "--dtype", "bfloat16"]
+    assert main(["prior", "look", str(folder), "--out", str(tmp_path / "words.png"), *words]) == 0
+    with Image.open(tmp_path / "words.png") as sheet:
+        assert sheet.width == 8 * 16  # no row of silhouettes
+        assert sheet.height < 2 * 16
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 from tests.testing.toy_barn import toy_prior, write_toy_facts
 
@@ -65,6 +66,32 @@ def test_what_cannot_be_scored_is_one_line(
     assert last.startswith("farm3d: ") and words in last
 
 
+def looked(places: dict[str, Path], out: Path) -> list[str]:
+    return ["prior", "look", str(places["model"]), "--out", str(out / "look.png")]
+
+
+@pytest.mark.parametrize("verb", ["look", "score", "judge"])
+def test_a_hub_id_without_a_network_and_a_device_that_is_not_there_are_one_line(
+    places: dict[str, Path], tmp_path: Path, verb: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if verb == "judge":
+        pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip install 'farm3d[evaluate]'")
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.chdir(tmp_path)
+    words = {"look": looked, "score": scored, "judge": lambda places, out: judged(places, out, out)}[verb](places, tmp_path / "out")
+    nobody = ["nobody/knows-this-model" if word == str(places["model"]) else word for word in words]
+    for asked, told in (
+        (nobody, "nobody/knows-this-model: no such folder, and not among the models downloaded before"),
+        ([*words, "--device", f"cuda:{torch.cuda.device_count() + 1}"], "torch finds no such GPU"),
+    ):
+        assert main(asked) == 2
+        (line,) = capsys.readouterr().err.strip().splitlines()
+        assert line.startswith("farm3d: ") and told in line
+    assert not (tmp_path / "out").exists()
+
+
 def read(places: dict[str, Path], out: Path, *more: str) -> list[str]:
     words = ["--data", str(places["train"]), "--held-out", str(places["val"]), "--out", str(out), "--state", str(places["state"])]
     return ["prior", "reader", *words, "--taught", "24", "--epochs", "2", "--threads", "1", *more]
@@ -113,8 +140,15 @@ def test_a_verdict_is_written(places: dict[str, Path], rig_folder: Path, tmp_pat
     coat = report["faults"]["wrong-coat"]
     assert len(coat["gradient"]["rows"]) == 12 and coat["gradient"]["values"] == [1.0, 0.5, 0.0]
     assert [row["way_back"].keys() for row in coat["by_number"]] == [{"horse"}] * 2 and len(report["settings_compared"]) == 2
-    assert {"way_back", "remaining", "disturbed"} <= set(coat["free_form"][0]["oracle"])
+    assert [(row["levels"], row["guidance"], row["weighting"]) for row in report["settings_compared"]] == [
+        ([0.7, 0.85], 5, weighting) for weighting in ("1-alphabar", "signal")
+    ]
+    freed = coat["free_form"][0]
+    assert (freed["levels"], freed["guidance"], freed["weighting"]) == ([0.7, 0.85], 5, "1-alphabar")
+    assert {"way_back", "remaining", "disturbed"} <= set(freed["oracle"])
     text = (tmp_path / "judge.md").read_text()
+    assert "| 0.7–0.85 | 5 | 1-alphabar |" in text and "| 0.7–0.85 | 5 | signal |" in text
+    assert "with t 0.7–0.85, guidance 5, weighting 1-alphabar, on the horse," in text
     assert "wrong-coat" in text and "nan" not in text and str(tmp_path) not in text
     for name in ("gradients.png", "mended-wrong-coat.png"):
         with Image.open(tmp_path / name) as picture:

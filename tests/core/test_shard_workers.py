@@ -31,14 +31,18 @@ def whole(tmp_path: Path) -> dict[str, bytes]:
 
 def test_two_processes_make_what_one_makes_and_tell(tmp_path: Path, whole: dict[str, bytes]) -> None:
     told: list[tuple[int, int]] = []
+    found: list[int] = []
     make_draw = functools.partial(logged_draw, tmp_path / "log")
-    report = write_shards_in_parallel(tmp_path / "set", PLAN, make_draw, workers=2, on_progress=lambda *step: told.append(step))
-    assert report == ShardReport(made=6, kept=0)
+    report = write_shards_in_parallel(
+        tmp_path / "set", PLAN, make_draw, workers=2, on_start=found.append, on_progress=lambda *step: told.append(step)
+    )
+    assert report == ShardReport(made=6, kept=0) and found == [0]
     assert contents(tmp_path / "set") == whole
     assert told == [(number, 22) for number in range(1, 23)]
     assert sorted(map(int, (tmp_path / "log").read_text().split())) == list(range(22))
     before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "set").iterdir()}
-    assert write_shards_in_parallel(tmp_path / "set", PLAN, make_draw, workers=2) == ShardReport(made=0, kept=6)
+    again = write_shards_in_parallel(tmp_path / "set", PLAN, make_draw, workers=2, on_start=found.append)
+    assert again == ShardReport(made=0, kept=6) and found == [0, 22]
     assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "set").iterdir()} == before
 
 

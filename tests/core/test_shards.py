@@ -112,7 +112,8 @@ def test_what_was_damaged_is_made_anew_and_nothing_else(tmp_path: Path, whole: d
 def test_a_data_set_can_grow_and_not_shrink(tmp_path: Path, whole: dict[str, bytes]) -> None:
     write_shards(tmp_path, plan_of(count=6), draw)
     first = (tmp_path / "horse-train-000000.tar").stat().st_mtime_ns
-    assert write_shards(tmp_path, PLAN, draw) == ShardReport(made=2, kept=1)
+    found: list[int] = []
+    assert write_shards(tmp_path, PLAN, draw, on_start=found.append) == ShardReport(made=2, kept=1) and found == [4]
     assert contents(tmp_path) == whole
     assert (tmp_path / "horse-train-000000.tar").stat().st_mtime_ns == first
     with pytest.raises(InputError, match="count is 11 there and 6 here: a data set can grow but not shrink"):

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from tests.testing.tiny_models import read_json, write_json
 
 from farm3d.core.errors import Farm3DError, InputError, MissingPartError, ModelError
-from farm3d.diffusion.prior import Pictures, Prompts, load_prior
+from farm3d.diffusion.prior import Pictures, Prompts, is_embedded, load_prior
 from farm3d.diffusion.stable_diffusion import StableDiffusionPrior
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
@@ -161,6 +161,17 @@ def test_what_is_not_here(
     with pytest.raises(kind, match=message) as caught:
         load_prior(source, local_files_only=True)
     assert "\n" not in str(caught.value)
+
+
+def test_which_kind_it_is_says_the_index_alone(tmp_path: Path) -> None:
+    for name, own in (("Farm3DEmbeddedPipeline", True), ("StableDiffusionPipeline", False)):
+        write_json(tmp_path / INDEX, {"_class_name": name})
+        assert is_embedded(tmp_path) == is_embedded(str(tmp_path)) == own
+    write_json(tmp_path / INDEX, {"_class_name": "PixArtAlphaPipeline"})
+    with pytest.raises(ModelError, match="PixArtAlphaPipeline"):
+        is_embedded(tmp_path)
+    with pytest.raises(MissingPartError, match="not among the models downloaded before"):
+        is_embedded("nobody/knows-this-model", local_files_only=True)
 
 
 def test_prompts_are_picked_and_repeated() -> None:

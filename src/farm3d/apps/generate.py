@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from farm3d.apps.data_passes import finish_pictures, make_features, require_backbone
 from farm3d.apps.generate_options import GenerateOptions
-from farm3d.apps.picture_prior import USUAL, checked_device, shipped_prior
+from farm3d.apps.picture_prior import USUAL, checked_device, open_prior, shipped_prior, usual_dtype
 from farm3d.apps.shard_jobs import Hands, make_all
 from farm3d.core.errors import InputError
 
@@ -32,9 +32,6 @@ def generate(options: GenerateOptions) -> int:
         Farm3DError: options that do not fit together, a model that cannot be opened, no segmenter, a folder with another data set, a full
             disk.
     """
-    import torch
-
-    from farm3d.diffusion.prior import load_prior
     from farm3d.training.dataset.drawing import open_drawing
 
     _require_sensible(options)
@@ -45,10 +42,8 @@ def generate(options: GenerateOptions) -> int:
     source = options.prior or shipped_prior()
     if not options.no_features:
         require_backbone(options.encoder)
-    prior = load_prior(source, device=device)
-    dtype = _dtype(options, prior)
-    if dtype != "float32":
-        prior = load_prior(source, device=device, dtype=getattr(torch, dtype))
+    dtype = _dtype(options, source, device)
+    prior = open_prior(source, device=device, dtype=dtype)
     settings = _settings(options, prior, source, _with_views(book or _phrase_book(options, prior), options), (device, dtype))
     plan = settings.plan(options.count, options.per_shard)
     here = functools.partial(open_drawing, settings, prior)
@@ -101,16 +96,10 @@ def _with_views(book: PhraseBook, options: GenerateOptions) -> PhraseBook:
     return book.with_views(read_view_shares(options.views)) if options.views else book
 
 
-def _dtype(options: GenerateOptions, prior: PicturePrior) -> str:
+def _dtype(options: GenerateOptions, source: str, device: str) -> str:
     if options.dtype != "auto":
         return options.dtype
-    if begun := _dtype_of_set(options):
-        return begun
-    if prior.device.type != "cpu":
-        return "float16"
-    from farm3d.training.prior.settings import quicker_dtype
-
-    return str(quicker_dtype()).removeprefix("torch.") if prior.draws_alpha else "float32"
+    return _dtype_of_set(options) or usual_dtype(source, device)
 
 
 def _dtype_of_set(options: GenerateOptions) -> str | None:

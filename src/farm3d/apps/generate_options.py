@@ -88,7 +88,8 @@ class GenerateOptions:
     """Where the text-to-image model runs: cpu, cuda or cuda:1."""
 
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """What the model computes in; part of the recipe. auto: float16 on a GPU; on a CPU bfloat16 where it is quicker for a small model."""
+    """What the model computes in; part of the recipe. auto: on a GPU float16, bfloat16 for an embedded model; on a CPU float32, bfloat16
+    for an embedded model where it is quicker."""
 
     no_features: _Switch = False
     """Pictures only; `farm3d data features` can follow."""

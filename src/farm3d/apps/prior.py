@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from farm3d.apps.picture_prior import checked_device, open_prior
 from farm3d.apps.prior_options import PriorLookOptions, PriorTrainOptions
 from farm3d.apps.stopping import stop_signals
 from farm3d.core.errors import InputError
@@ -101,15 +102,14 @@ def look_at_prior(options: PriorLookOptions) -> int:
     """Draw the sheet; return 0.
 
     Raises:
-        Farm3DError: a model that cannot be opened, a prompt that is too long, a picture that cannot be written.
+        Farm3DError: a model that cannot be opened, no such device, a prompt that is too long, a picture that cannot be written.
     """
-    from farm3d.diffusion.prior import load_prior
     from farm3d.training.prior.sheets import draw_sheet, grid_prompts
 
     if not (options.species or options.prompts):
         raise InputError("nothing to draw", hint="give --species or --prompts")
     rows = [[prompt] * 8 for prompt in options.prompts] or [grid_prompts(name) for name in options.species]
-    prior = load_prior(options.model)
+    prior = open_prior(options.model, device=checked_device(options.device), dtype=options.dtype)
     draw_sheet(prior, options.out, rows=rows, first_seed=options.seed, guidance=options.guidance, steps=options.steps)
     print(options.out)
     return 0

@@ -6,7 +6,9 @@ import json
 import shlex
 import time
 
+from farm3d.apps.picture_prior import checked_device, open_prior
 from farm3d.apps.prior_options import PriorJudgeOptions
+from farm3d.apps.prior_score import tell_stages, where_words
 
 __all__ = ["judge_prior"]
 
@@ -20,7 +22,6 @@ def judge_prior(options: PriorJudgeOptions) -> int:
     """
     import torch
 
-    from farm3d.apps.prior_score import open_prior, tell_stages
     from farm3d.barn.rigs import fetch_rigs
     from farm3d.core.files import cache_folder, write_whole
     from farm3d.training.prior.judge.faults import FAULTS
@@ -32,10 +33,11 @@ def judge_prior(options: PriorJudgeOptions) -> int:
     require_plots()
     settings = JudgeSettings(options.species, options.faults or FAULTS, options.pictures, options.draws, options.descent, seed=options.seed)
     settings = settings.quickened() if options.quick else settings
+    device = checked_device(options.device)
     if options.threads is not None:
         torch.set_num_threads(max(options.threads, 1))
     began, processor = time.monotonic(), time.process_time()
-    prior = open_prior(options.model, options.dtype)
+    prior = open_prior(options.model, device=device, dtype=options.dtype)
     tell = tell_stages()
     known = read_known(
         options.held_out,
@@ -67,5 +69,5 @@ def _command(options: PriorJudgeOptions) -> str:
     data = " ".join(shlex.quote(path.name) for path in options.held_out)
     faults = f" --faults {' '.join(options.faults)}" if options.faults else ""
     numbers = f"--pictures {options.pictures} --draws {options.draws} --descent {options.descent} --seed {options.seed}"
-    quick = " --quick" if options.quick else ""
-    return f"farm3d prior judge MODEL --held-out {data} --out OUT --species {' '.join(options.species)}{faults} {numbers}{quick}"
+    more = (" --quick" if options.quick else "") + where_words(options)
+    return f"farm3d prior judge MODEL --held-out {data} --out OUT --species {' '.join(options.species)}{faults} {numbers}{more}"

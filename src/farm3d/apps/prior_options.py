@@ -15,11 +15,12 @@ __all__ = ["PriorJudgeOptions", "PriorLookOptions", "PriorReaderOptions", "Prior
 class PriorTrainOptions:
     """Train the small text-to-image model on the barn's pictures and words. Stops at Ctrl-C with a checkpoint, and goes on from there.
 
-    Data, for each species: `farm3d barn make SPECIES --split train --count 20000 --size-px 128 --truth light --out DIR`.
+    Data, for each species: `farm3d barn make SPECIES --split train --count 7000 --size-px 128 --truth light --out DIR`.
     """
 
     data: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="DIR ...")]
-    """Folders of finished data sets; 20,000 pictures or more of each species."""
+    """Folders of finished data sets. The shipped model saw, in two runs, 12,000 pictures each of horse, cow and sheep, and 2,200 to 2,800
+    each of seven other species."""
 
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
     """Model folder to write in the end."""
@@ -63,8 +64,8 @@ class PriorTrainOptions:
 class PriorLookOptions:
     """Draw a sheet with a text-to-image model: species from eight sides, or prompts with eight seeds each."""
 
-    model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
-    """Folder that `farm3d prior train` wrote, or a model in Stable Diffusion's layout."""
+    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
+    """Folder that `farm3d prior train` wrote, or a model in Stable Diffusion's layout: its folder or hub id."""
 
     out: Annotated[Path, tyro.conf.arg(metavar="PNG")]
     """Picture to write."""
@@ -84,6 +85,13 @@ class PriorLookOptions:
     seed: Annotated[int, tyro.conf.arg(metavar="N")] = 0
     """Of the first column; the others have the seven that follow."""
 
+    device: Annotated[str, tyro.conf.arg(metavar="DEVICE")] = "cpu"
+    """Where the model runs: cpu, cuda or cuda:1."""
+
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """What the model computes in. auto: on a GPU float16, bfloat16 for an embedded model; on a CPU float32, bfloat16 for an embedded model
+    where it is quicker."""
+
 
 @dataclass(frozen=True)
 class PriorScoreOptions:
@@ -93,8 +101,8 @@ class PriorScoreOptions:
     Writes score.json, score.md, and sheets of samples by view, of all samples with their numbers, and of nearest training pictures.
     """
 
-    model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
-    """Folder that `farm3d prior train` wrote, or a model in Stable Diffusion's layout."""
+    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
+    """Folder that `farm3d prior train` wrote, or a model in Stable Diffusion's layout: its folder or hub id."""
 
     train_data: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="DIR ...")]
     """Data sets that the model was trained on, of `farm3d barn make --split train`; of all species that the classifier shall tell apart."""
@@ -129,8 +137,12 @@ class PriorScoreOptions:
     searched: Annotated[int, tyro.conf.arg(metavar="N")] = 3000
     """Training pictures of each species among which each sample's nearest is sought; 65 kB each."""
 
-    dtype: Literal["auto", "bfloat16", "float32"] = "auto"
-    """What the embedded model's denoiser computes in; auto takes bfloat16 where this processor is quicker at it."""
+    device: Annotated[str, tyro.conf.arg(metavar="DEVICE")] = "cpu"
+    """Where the text-to-image model runs: cpu, cuda or cuda:1."""
+
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """What the model computes in. auto: on a GPU float16, bfloat16 for an embedded model; on a CPU float32, bfloat16 for an embedded model
+    where it is quicker."""
 
     threads: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
     """torch threads; leave out for one a core."""
@@ -145,8 +157,8 @@ class PriorJudgeOptions:
     judge.md, plots and pictures.
     """
 
-    model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
-    """Folder that `farm3d prior train` wrote, or a model in Stable Diffusion's layout."""
+    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
+    """Folder that `farm3d prior train` wrote, or a model in Stable Diffusion's layout: its folder or hub id."""
 
     held_out: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="DIR ...")]
     """Data sets of animals that trained nothing, e.g. of `farm3d barn make --split val --count 400`."""
@@ -176,10 +188,14 @@ class PriorJudgeOptions:
     """Of animals, views, lights, backgrounds and noise."""
 
     quick: bool = False
-    """A minute instead of a quarter of an hour: a few pictures, one animal, few steps. Shows that it runs, and little more."""
+    """A minute instead of half an hour: a few pictures, one animal, few steps. Shows that it runs, and little more."""
 
-    dtype: Literal["auto", "bfloat16", "float32"] = "auto"
-    """What the embedded model's denoiser computes in; auto takes bfloat16 where this processor is quicker at it."""
+    device: Annotated[str, tyro.conf.arg(metavar="DEVICE")] = "cpu"
+    """Where the text-to-image model runs: cpu, cuda or cuda:1."""
+
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """What the model computes in. auto: on a GPU float16, bfloat16 for an embedded model; on a CPU float32, bfloat16 for an embedded model
+    where it is quicker."""
 
     threads: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
     """torch threads; leave out for one a core."""

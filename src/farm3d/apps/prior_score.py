@@ -7,15 +7,11 @@ import shlex
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-from farm3d.apps.prior_options import PriorScoreOptions
+from farm3d.apps.picture_prior import checked_device, open_prior
+from farm3d.apps.prior_options import PriorJudgeOptions, PriorScoreOptions
 
-if TYPE_CHECKING:
-    from farm3d.diffusion.prior import PicturePrior
-
-__all__ = ["open_prior", "score_prior", "tell_stages"]
+__all__ = ["score_prior", "tell_stages", "where_words"]
 
 _TELL_EVERY_S = 15.0
 
@@ -36,10 +32,11 @@ def score_prior(options: PriorScoreOptions) -> int:
     settings = ScoreSettings(
         options.species, options.count, options.seed, options.guidance, options.steps, options.taught, options.searched
     )
+    device = checked_device(options.device)
     if options.threads is not None:
         torch.set_num_threads(max(options.threads, 1))
     began = time.monotonic()
-    prior = open_prior(options.model, options.dtype)
+    prior = open_prior(options.model, device=device, dtype=options.dtype)
     report = score(
         prior,
         load_encoder(),
@@ -58,24 +55,6 @@ def score_prior(options: PriorScoreOptions) -> int:
     shares = ", ".join(f"{kind} {100 * whole[kind]['share']:.1f} %" for kind in ("species", "view", "adjacent", "action"))
     print(f"{options.out / 'score.md'}: {whole['n']} samples: {shares}")
     return 0
-
-
-def open_prior(model: Path, dtype: str) -> PicturePrior:
-    """Open a model; ``auto`` is float32 for all but the embedded one, which runs in what this processor is quicker at.
-
-    Raises:
-        Farm3DError: a model that cannot be opened.
-    """
-    import torch
-
-    from farm3d.diffusion.layout import EMBEDDED_PIPELINE, pipeline_class
-    from farm3d.diffusion.prior import load_prior
-    from farm3d.training.prior.settings import quicker_dtype
-
-    if dtype == "auto":
-        embedded = model.is_dir() and pipeline_class(model) == EMBEDDED_PIPELINE
-        return load_prior(model, dtype=quicker_dtype() if embedded else torch.float32)
-    return load_prior(model, dtype=torch.bfloat16 if dtype == "bfloat16" else torch.float32)
 
 
 def tell_stages() -> Callable[[str], Callable[[int, int], None]]:
@@ -98,9 +77,15 @@ def tell_stages() -> Callable[[str], Callable[[int, int], None]]:
     return stage
 
 
+def where_words(options: PriorScoreOptions | PriorJudgeOptions) -> str:
+    """Return the options that say where and in what a model runs, as they are typed; nothing where nothing was said."""
+    device = "" if options.device == "cpu" else f" --device {options.device}"
+    return device + ("" if options.dtype == "auto" else f" --dtype {options.dtype}")
+
+
 def _command(options: PriorScoreOptions) -> str:
     """Say what was asked, without the places of this machine."""
     data = [" ".join(shlex.quote(path.name) for path in paths) for paths in (options.train_data, options.held_out)]
     species = f" --species {' '.join(options.species)}" if options.species else ""
     numbers = f"--count {options.count} --seed {options.seed} --guidance {options.guidance:g} --steps {options.steps}"
-    return f"farm3d prior score MODEL --train-data {data[0]} --held-out {data[1]} --out OUT{species} {numbers}"
+    return f"farm3d prior score MODEL --train-data {data[0]} --held-out {data[1]} --out OUT{species} {numbers}{where_words(options)}"

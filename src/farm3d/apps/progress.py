@@ -13,23 +13,26 @@ _TELL_EVERY_S = 30.0
 
 
 class Pace:
-    """How fast things come since this run began; what was there before does not count."""
+    """How fast things come since this run began; what was there before, or came from others, does not count."""
 
     def __init__(self) -> None:
         self._started = time.perf_counter()
-        self._first: int | None = None
         self._done = 0
+        self._made = 0
+
+    def found(self, done: int) -> None:
+        """Take in that ``done`` are there which this run did not make: at its start, or after waiting for others."""
+        self._done = done
 
     def update(self, done: int) -> None:
-        """Take in that ``done`` are there now, one more than before or several."""
-        if self._first is None:
-            self._first = done - 1
+        """Take in that this run made more, one or many at once: ``done`` are there now."""
+        self._made += done - self._done
         self._done = done
 
     @property
     def made(self) -> int:
-        """How many came since this run began."""
-        return 0 if self._first is None else self._done - self._first
+        """How many this run made."""
+        return self._made
 
     @property
     def per_second(self) -> float:
@@ -49,7 +52,12 @@ class Pace:
 
 @contextlib.contextmanager
 def progress(words: str, pace: Pace | None = None) -> Iterator[Callable[[int, int], None]]:
-    """Yield what is told after each sample how many are there and how many there will be."""
+    """Yield what is told after each sample, or after many, how many are there and how many there will be.
+
+    Args:
+        words: what comes.
+        pace: is told too; give one, and let it know what was found, where counting does not begin at 0.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 

@@ -81,11 +81,11 @@ def make_all(
         write = functools.partial(write_shards_in_parallel, make_draw=make_draw, workers=hands.count)
     pace, pause = Pace(), 0.5
     with progress(words, pace) as advance:
-        report = write(folder, plan, part=hands.part, on_progress=advance)
+        report = write(folder, plan, part=hands.part, on_start=pace.found, on_progress=advance)
         while report.elsewhere:
             if pause == 0.5:
                 print(f"{words}: waiting for {report.elsewhere} shards that other workers are at", file=sys.stderr, flush=True)
             time.sleep(pause)
             pause = min(2 * pause, _PATIENCE_S)
-            report = write(folder, plan, part=hands.part, on_progress=advance)
+            report = write(folder, plan, part=hands.part, on_start=pace.found, on_progress=advance)
     return report, pace

@@ -22,6 +22,7 @@ def write_shards_with_ray(
     *,
     workers: int,
     part: str | None = None,
+    on_start: Callable[[int], None] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> ShardReport:
     """Do what :func:`farm3d.core.shards.write_shards` does, each shard on whatever machine Ray gives it.
@@ -33,6 +34,7 @@ def write_shards_with_ray(
         folder, plan, part: as in ``write_shards``.
         make_draw: called once in each process.
         workers: processes over all machines, one CPU each.
+        on_start: as in ``write_shards``.
         on_progress: as in ``write_shards``, but told by whole shards.
 
     Raises:
@@ -51,10 +53,12 @@ def write_shards_with_ray(
     folder = Path(folder).resolve()
     shards = shards_of_part(plan, part)
     todo = unfinished_shards(folder, plan, shards)
-    if not todo:
-        return ShardReport(made=0, kept=len(shards))
     total = sum(len(plan.samples(shard)) for shard in shards)
     done = total - sum(len(plan.samples(shard)) for shard in todo)
+    if on_start is not None:
+        on_start(done)
+    if not todo:
+        return ShardReport(made=0, kept=len(shards))
     if not ray.is_initialized():
         ray.init(log_to_driver=False, logging_level=logging.ERROR)
     logging.getLogger("ray").setLevel(logging.ERROR)

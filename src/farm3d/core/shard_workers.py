@@ -28,6 +28,7 @@ def write_shards_in_parallel(
     *,
     workers: int,
     part: str | None = None,
+    on_start: Callable[[int], None] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> ShardReport:
     """Do what :func:`farm3d.core.shards.write_shards` does, with ``workers`` processes.
@@ -43,7 +44,7 @@ def write_shards_in_parallel(
             ``functools.partial`` of one, and the program has to start under ``if __name__ == "__main__":``, as for all processes.
         workers: how many processes; never more than there are shards to make.
         part: as in ``write_shards``.
-        on_progress: as in ``write_shards``; called in this process.
+        on_start, on_progress: as in ``write_shards``; called in this process.
 
     Raises:
         InputError: also for fewer than one worker.
@@ -57,6 +58,8 @@ def write_shards_in_parallel(
     todo = unfinished_shards(folder, plan, shards)
     total = sum(len(plan.samples(shard)) for shard in shards)
     done = total - sum(len(plan.samples(shard)) for shard in todo)
+    if on_start is not None:
+        on_start(done)
     made: set[int] = set()
     with _crew(min(workers, len(todo)), folder, plan, make_draw, todo) as crew:
         for message in _messages(crew):

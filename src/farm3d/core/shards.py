@@ -57,6 +57,7 @@ def write_shards(
     draw: Draw,
     *,
     part: str | None = None,
+    on_start: Callable[[int], None] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> ShardReport:
     """Make the shards of ``plan`` that ``folder`` does not hold yet.
@@ -73,6 +74,7 @@ def write_shards(
         plan: what to make.
         draw: makes one sample, see :data:`Draw`.
         part: ``"2/8"`` leaves to this call every eighth shard, beginning with the second, for jobs that share no locks.
+        on_start: called once, before anything is drawn, with the number of samples found.
         on_progress: called after each sample with the number of samples there (found at the start or drawn here) and of all that this
             call has to see to. It may raise to stop: finished shards stay.
 
@@ -86,6 +88,8 @@ def write_shards(
     todo = unfinished_shards(folder, plan, shards)
     total = sum(len(plan.samples(shard)) for shard in shards)
     done = total - sum(len(plan.samples(shard)) for shard in todo)
+    if on_start is not None:
+        on_start(done)
 
     def on_sample() -> None:
         nonlocal done

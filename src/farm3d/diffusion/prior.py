@@ -20,7 +20,7 @@ from farm3d.core.shapes import Float, Tensor
 from farm3d.diffusion.layout import EMBEDDED_PIPELINE, INDEX, hub_files, pipeline_class
 from farm3d.structures._value import Value
 
-__all__ = ["DrawCallback", "Pictures", "PicturePrior", "Prompts", "load_prior"]
+__all__ = ["DrawCallback", "Pictures", "PicturePrior", "Prompts", "is_embedded", "load_prior"]
 
 DrawCallback = Callable[[int, int], bool | None]
 """Told the denoising steps done and those in all, after each of them; returning False stops the drawing."""
@@ -195,6 +195,19 @@ class PicturePrior(Protocol):
             ValueError: sizes that do not fit together, or t outside [0, 1].
         """
         ...
+
+
+def is_embedded(source: str | Path, *, revision: str | None = None, local_files_only: bool = False) -> bool:
+    """Return whether a model is an embedded one of ours, by its index alone: no weights are read or downloaded.
+
+    Args:
+        source, revision, local_files_only: as in :func:`load_prior`.
+
+    Raises:
+        InputError, ModelError, MissingPartError: as :func:`load_prior`.
+    """
+    folder, _ = resolve_model(source, files=[INDEX], revision=revision, local_files_only=local_files_only)
+    return pipeline_class(folder) == EMBEDDED_PIPELINE
 
 
 def load_prior(

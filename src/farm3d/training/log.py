@@ -1,4 +1,4 @@
-"""The training log: one JSON object a line, and TensorBoard's events where its package is installed."""
+"""The training log: one JSON object a line, and TensorBoard's events where its package is installed (extra ``log``)."""
 
 from __future__ import annotations
 
@@ -68,6 +68,6 @@ class TrainingLog:
 def _tensorboard(folder: Path, step: int) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
-    except ImportError:  # an extra: the lines above say the same
+    except ImportError:  # the extra `log`: the lines above say the same
         return None
     return SummaryWriter(str(folder), purge_step=step + 1)

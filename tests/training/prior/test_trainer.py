@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from tests.testing.toy_animals import COATS, SIDES, toy_cache
 
 from farm3d.core.errors import InputError, NotFiniteError
@@ -100,6 +101,27 @@ def test_sheets_are_the_same_every_time(trained: tuple[Trainer, list[Progress]],
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     assert not draw_sheet(prior, tmp_path / "c.png", rows=[["a horse"]], steps=2, should_stop=lambda: True)
     assert not (tmp_path / "c.png").exists()
+
+
+def test_grids_and_tensorboard_while_it_trains(tmp_path: Path) -> None:
+    pytest.importorskip("diffusers", reason="diffusers is not installed: pip install 'farm3d[diffusion]'")
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed: pip install 'farm3d[log]'")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    trainer = Trainer(settings(40, log_every=1, grid_minutes=0.0), toy_cache(copies=1), tmp_path)
+    assert trainer.run()
+    lines = lines_of(tmp_path)
+    looked = {line["step"] for line in lines if line["phase"] == "denoiser"}
+    assert {path.name for path in (tmp_path / "samples").iterdir()} == {f"step-{step:08d}.png" for step in looked} and looked
+    with Image.open(tmp_path / "samples" / f"step-{max(looked):08d}.png") as sheet:
+        assert sheet.width == 8 * 32
+    board = EventAccumulator(str(tmp_path / "tensorboard"))
+    board.Reload()
+    for name in ("denoiser/velocity", "validation/v0.8"):
+        phase, _, value = name.partition("/")
+        expected = {line["step"]: line[value] for line in lines if line["phase"] == phase}
+        found = {event.step: event.value for event in board.Scalars(name)}
+        assert found == pytest.approx(expected, rel=1e-6) and found, name
 
 
 _KILLED = """

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from tests.testing.toy_barn import toy_fact, toy_picture, toy_prior, write_toy_facts
 
+from farm3d.barn.captions import VIEWS
 from farm3d.core.errors import InputError
 from farm3d.diffusion.embedded.pipeline import EmbeddedPrior
 from farm3d.diffusion.prior import Pictures
@@ -20,7 +21,7 @@ from farm3d.training.prior.score.classifier import Answers, mirrored_view, train
 from farm3d.training.prior.score.copies import latent_neighbours, map_neighbours, told
 from farm3d.training.prior.score.features import Features, cut_out, features_of
 from farm3d.training.prior.score.known import Known, read_known
-from farm3d.training.prior.score.obeyed import obeyed
+from farm3d.training.prior.score.obeyed import bulk, obeyed
 from farm3d.training.prior.score.reconstruction import reconstructed, reconstruction_error
 from farm3d.training.prior.score.samples import asked_for, draw_samples
 from farm3d.training.prior.score.score import ScoreSettings, score
@@ -74,6 +75,20 @@ def test_backgrounds_decide_nothing_where_there_is_a_mask() -> None:
     assert torch.equal(rgb[0], rgb[1]) and float(rgb[0, 0, 0, 0]) == 0.5 and float(alpha.max()) == 1
     rgb, alpha = cut_out(pixels, masked=False)
     assert not torch.equal(rgb[0], rgb[1]) and float(alpha.max()) == 0
+
+
+def test_bulk_is_one_for_the_held_out_and_more_for_the_fat(known: Known) -> None:
+    own = known.of("cow")
+    pixels, asked = known.pixels[own].copy(), [known.facts[number] for number in own]
+    same = bulk(pixels, asked, known)
+    assert same["all"] == pytest.approx(1) and all(ratio == pytest.approx(1) for ratio in same["by_view"].values())
+    view = asked[0].view
+    fat = np.array([fact.view == view for fact in asked])
+    pixels[fat, 3] = 255
+    more = bulk(pixels, asked, known)
+    name = VIEWS[view][0]
+    assert more["all"] > 1 and more["by_view"].pop(name) > 1.2
+    assert more["by_view"] == pytest.approx({other: ratio for other, ratio in same["by_view"].items() if other != name})
 
 
 def test_features_are_kept_and_refused_where_they_do_not_fit(known: Known, tmp_path: Path) -> None:

@@ -19,7 +19,10 @@ from farm3d.training.prior.judge.slopes import slopes_of
 from farm3d.training.prior.judge.views import asked_of_all_views
 from farm3d.training.prior.score.known import Known
 
-__all__ = ["SETTINGS", "JudgeSettings", "Verdict", "judge"]
+__all__ = ["RECOMMENDED", "SETTINGS", "JudgeSettings", "Verdict", "judge"]
+
+RECOMMENDED = Setting((0.7, 0.85), 5.0)
+"""How `farm3d train` asks an embedded model; free form asks so too."""
 
 SETTINGS = (
     Setting((0.5, 0.7), 3.0),
@@ -27,11 +30,14 @@ SETTINGS = (
     Setting((0.85, 0.97), 3.0),
     Setting((0.5, 0.85), 3.0),
     Setting((0.7, 0.85), 1.0),
-    Setting((0.7, 0.85), 5.0),
+    RECOMMENDED,
     Setting((0.5, 0.85), 5.0),
+    replace(RECOMMENDED, weighting="uniform"),
+    replace(RECOMMENDED, weighting="signal"),
 )
-_FREE = Setting((0.5, 0.85), 3.0)
-_QUICK_SETTINGS = (SETTINGS[1], SETTINGS[3])
+"""That are compared in mending by one number."""
+
+_QUICK_SETTINGS = (RECOMMENDED, SETTINGS[-1])
 _FREED = 2  # animals of each fault that are mended by free form
 _VALUES, _QUICK_VALUES = (1.3, 1.0, 0.6, 0.3, 0.0, -0.3), (1.0, 0.5, 0.0)
 Tell = Callable[[str], Callable[[int, int], None]]
@@ -149,16 +155,13 @@ def _judged(
                 "size_px": prior.size_px,
                 "tell": tell(f"mending {where} by free form"),
             }
-            freed[-1], known = (free_mend(prior, case, _FREE, **free, oracle=oracle) for oracle in (False, True))
-            row = {"species": name, "levels": list(_FREE.levels), "guidance": _FREE.guidance}
-            told["free_form"].append({**row, **freed[-1].told(), "oracle": known.told()})
+            freed[-1], known = (free_mend(prior, case, RECOMMENDED, **free, oracle=oracle) for oracle in (False, True))
+            told["free_form"].append({"species": name, **RECOMMENDED.told(), **freed[-1].told(), "oracle": known.told()})
     for number, setting in enumerate(asked):
         ways = [run[number].way_back for run in runs]
         told["by_number"].append(
             {
-                "levels": list(setting.levels),
-                "guidance": setting.guidance,
-                "weighting": setting.weighting,
+                **setting.told(),
                 "way_back": dict(zip(settings.species, ways, strict=True)),
                 "mean": float(np.mean(ways)),
                 "paths": {name: run[number].path.tolist() for name, run in zip(settings.species, runs, strict=True)},
@@ -170,17 +173,16 @@ def _judged(
 
 def _compared(faults: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return, for each setting of mending by one number, the mean distance from the whole way back over faults and animals."""
-    rows: dict[tuple[float, ...], list[float]] = {}
+    rows: dict[Setting, list[float]] = {}
     for fault in faults.values():
         for row in fault["by_number"]:
-            rows.setdefault((*row["levels"], row["guidance"]), []).extend(row["way_back"].values())
+            rows.setdefault(Setting.of_told(row), []).extend(row["way_back"].values())
     return [
         {
-            "levels": [key[0], key[1]],
-            "guidance": key[2],
+            **setting.told(),
             "n": len(ways),
             "way_back": float(np.mean(ways)),
             "missed": float(np.mean([abs(1 - way) for way in ways])),
         }
-        for key, ways in rows.items()
+        for setting, ways in rows.items()
     ]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,8 +42,17 @@ class Setting:
 
     @property
     def name(self) -> str:
-        """For tables."""
-        return f"t {self.levels[0]:g}–{self.levels[1]:g}, guidance {self.guidance:g}"
+        """For tables: no two settings share one."""
+        return f"t {self.levels[0]:g}–{self.levels[1]:g}, guidance {self.guidance:g}, weighting {self.weighting}"
+
+    def told(self) -> dict[str, Any]:
+        """Return the same for a report."""
+        return {"levels": list(self.levels), "guidance": self.guidance, "weighting": self.weighting}
+
+    @classmethod
+    def of_told(cls, row: Mapping[str, Any]) -> Setting:
+        """Return the setting that a row of a report tells."""
+        return cls((row["levels"][0], row["levels"][1]), row["guidance"], row["weighting"])
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from farm3d.training.prior.judge.mending import Setting
+
 __all__ = ["judge_tables"]
 
 _SAID = {
@@ -92,33 +94,43 @@ def _mending(report: Mapping[str, Any]) -> list[str]:
         " fault to the"
         f" right animal: mean ({', '.join(species)}).",
         "",
-        "| t | guidance | " + " | ".join(faults) + " | mean | missed |",
-        "|---|---|" + "---|" * (len(faults) + 2),
+        "| t | guidance | weighting | " + " | ".join(faults) + " | mean | missed |",
+        "|---|---|---|" + "---|" * (len(faults) + 2),
     ]
     for number, compared in enumerate(report["settings_compared"]):
         cells = [_ways(fault["by_number"][number]) for fault in faults.values()]
-        t = f"{compared['levels'][0]:g}–{compared['levels'][1]:g} | {compared['guidance']:g}"
-        lines.append(f"| {t} | {' | '.join(cells)} | {100 * compared['way_back']:.0f} | {100 * compared['missed']:.0f} |")
+        means = f"{100 * compared['way_back']:.0f} | {100 * compared['missed']:.0f}"
+        lines.append(f"| {_asked(compared)} | {' | '.join(cells)} | {means} |")
     lines += [
         "",
         "`missed` is the mean distance from 100 %.",
         "",
-        "Free form (every vertex, or every vertex's colour, with smoothing), one stance, two views a step: way back along the fault,"
-        " distance to"
+        f"Free form (every vertex, or every vertex's colour, with smoothing), {_freed(faults)}, one stance, two views a step: way back"
+        " along the fault, distance to"
         " the right animal that remains where it was wrong, and change where it was right, both as shares of the fault. The oracle is"
         " the same"
-        " descent toward the right animal's own pictures: what it leaves is the descent's, not the model's.",
+        " descent toward the right animal's own pictures: what it leaves is the descent's, not the model's, and where it goes hardly any"
+        " of the way nothing can be told about the model.",
         "",
-        "| fault | animal | t | guidance | way back | oracle | remaining | oracle | disturbed | oracle |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| fault | animal | way back | oracle | remaining | oracle | disturbed | oracle |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for name, fault in faults.items():
         for row in fault["free_form"]:
-            t = f"{row['levels'][0]:g}–{row['levels'][1]:g} | {row['guidance']:g}"
             kinds = ("way_back", "remaining", "disturbed")
             shares = " | ".join(f"{100 * part[kind]:.0f} %" for kind in kinds for part in (row, row["oracle"]))
-            lines.append(f"| {name} | {row['species']} | {t} | {shares} |")
+            lines.append(f"| {name} | {row['species']} | {shares} |")
     return lines
+
+
+def _asked(row: Mapping[str, Any]) -> str:
+    return f"{row['levels'][0]:g}–{row['levels'][1]:g} | {row['guidance']:g} | {row['weighting']}"
+
+
+def _freed(faults: Mapping[str, Any]) -> str:
+    """Say which setting and which animals free form took: the same for all faults."""
+    rows = next(iter(faults.values()))["free_form"]
+    return f"with {Setting.of_told(rows[0]).name}, on the {' and '.join(row['species'] for row in rows)}"
 
 
 def _ways(row: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""How often the classifier names what was asked for: species, view and action, counted."""
+"""How often the classifier names what was asked for, counted: species, view and action; and how large what was drawn is."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 
 from farm3d.barn.captions import VIEWS
 from farm3d.training.prior.score.classifier import VIEW_COUNT, Answers, Classifier, mirrored_view
-from farm3d.training.prior.score.known import Fact
+from farm3d.training.prior.score.known import Fact, Known
 from farm3d.training.prior.score.measures import Share, share
 
-__all__ = ["obeyed"]
+__all__ = ["bulk", "obeyed"]
 
 
 def obeyed(classifier: Classifier, answers: Answers, asked: Sequence[Fact]) -> dict[str, Any]:
@@ -57,6 +57,28 @@ def obeyed(classifier: Classifier, answers: Answers, asked: Sequence[Fact]) -> d
             for action in sorted({fact.action for fact in asked})
         },
         "view_turned_by": {f"{45 * turn}": int((off == turn).sum()) for turn in range(VIEW_COUNT)},
+    }
+
+
+def bulk(pixels: np.ndarray, asked: Sequence[Fact], held_out: Known) -> dict[str, Any]:
+    """Return how large silhouettes are, over those of held-out pictures of the same species: ``all``, and ``by_view``.
+
+    Args:
+        pixels: of N samples of one species, sRGB and coverage, uint8, ``[N, 4, S, S]``.
+        asked: what was asked of each.
+        held_out: with pictures of every view of that species, framed alike.
+    """
+    own = held_out.of(asked[0].species)
+    drawn, real = (np.asarray(planes > 127).mean((1, 2)) for planes in (pixels[:, 3], held_out.pixels[own, 3]))
+    wanted, there = np.array([fact.view for fact in asked]), np.array([held_out.facts[number].view for number in own])
+    ratios = {}
+    for view in range(VIEW_COUNT):
+        if (wanted == view).any() and (there == view).any():
+            ratios[view] = float(drawn[wanted == view].mean() / real[there == view].mean())
+    expected = sum(float(real[there == view].mean()) * int((wanted == view).sum()) for view in ratios)
+    return {
+        "all": float(drawn[np.isin(wanted, list(ratios))].sum()) / expected,
+        "by_view": {VIEWS[view][0]: ratio for view, ratio in ratios.items()},
     }
 
 

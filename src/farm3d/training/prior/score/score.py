@@ -18,7 +18,7 @@ from farm3d.training.prior.score.copies import Neighbours, latent_neighbours, ma
 from farm3d.training.prior.score.features import Features, features_of, pooled
 from farm3d.training.prior.score.known import Known, read_known
 from farm3d.training.prior.score.measures import coverage_and_density, kernel_distance
-from farm3d.training.prior.score.obeyed import obeyed
+from farm3d.training.prior.score.obeyed import bulk, obeyed
 from farm3d.training.prior.score.pages import write_neighbours, write_numbered, write_views
 from farm3d.training.prior.score.reconstruction import reconstructed, reconstruction_error
 from farm3d.training.prior.score.samples import Samples, asked_for, draw_samples
@@ -139,6 +139,7 @@ def score(
         asked += samples.asked
         report["species"][name] = {
             "asked": obeyed(classifier, found, samples.asked),
+            "bulk": bulk(samples.pixels, samples.asked, world.held_out) if masked else None,
             **_distances(world, name, features, seed=settings.seed),
             "copies": _copies(prior, world, name, samples, features, out, tell=tell(f"neighbours of {name}")),
             "seeds": list(samples.seeds),

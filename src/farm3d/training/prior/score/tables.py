@@ -46,6 +46,12 @@ def score_tables(report: Mapping[str, Any], *, command: str) -> str:
         head,
         *(_row(name, value) for name, value in report["all"]["by_view"].items()),
         "",
+        "Right views by species, of as many:",
+        "",
+        "| | " + " | ".join(report["all"]["by_view"]) + " |",
+        "|---|" + "---|" * len(report["all"]["by_view"]),
+        *(_views_row(name, value["asked"]["by_view"]) for name, value in species.items()),
+        "",
         "By action, all species:",
         "",
         head,
@@ -55,6 +61,7 @@ def score_tables(report: Mapping[str, Any], *, command: str) -> str:
         + "; ".join(f"{asked}: {_counts(named)}" for asked, named in report["all"]["action_named"].items())
         + ".",
         "",
+        *_bulk_lines(species),
         "## Distance to held-out pictures",
         "",
         "Kernel distance (KID) of pooled, standardised features over subsets of 100, coverage and density with 5 neighbours; the floor is"
@@ -83,6 +90,31 @@ def score_tables(report: Mapping[str, Any], *, command: str) -> str:
 
 def _row(name: str, value: Mapping[str, Any]) -> str:
     return " | ".join([f"| {name}", str(value["n"]), *(_share(value[kind]) for kind in _KINDS)]) + " |"
+
+
+def _views_row(name: str, by_view: Mapping[str, Any]) -> str:
+    return f"| {name} | " + " | ".join(f"{value['view']['count']} of {value['n']}" for value in by_view.values()) + " |"
+
+
+def _bulk_lines(species: Mapping[str, Any]) -> list[str]:
+    """Return the section about silhouettes' areas; nothing for models that draw none."""
+    found = {name: value["bulk"] for name, value in species.items() if value["bulk"] is not None}
+    if not found:
+        return []
+    views = list(next(iter(found.values()))["by_view"])
+    return [
+        "## Bulk",
+        "",
+        "Mean area of the samples' silhouettes over that of held-out pictures of the same species and view: 1 is right, more is fat.",
+        "",
+        f"| | all | {' | '.join(views)} |",
+        "|---|" + "---|" * (1 + len(views)),
+        *(
+            f"| {name} | {bulk['all']:.2f} | {' | '.join(f'{ratio:.2f}' for ratio in bulk['by_view'].values())} |"
+            for name, bulk in found.items()
+        ),
+        "",
+    ]
 
 
 def _share(value: Mapping[str, Any]) -> str:
