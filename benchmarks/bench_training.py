@@ -34,7 +34,7 @@ from torch.nn import functional
 
 from farm3d.core.files import write_whole
 from farm3d.core.random import numpy_generator
-from farm3d.diffusion.distill import DistillOptions
+from farm3d.diffusion.distill import FOR_EMBEDDED
 from farm3d.diffusion.prior import load_prior
 from farm3d.model.category.model import CategoryModel
 from farm3d.model.category.networks import PictureReader
@@ -176,8 +176,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     load = os.getloadavg()[0]
     prior = load_prior(str(PRIOR))
-    judge = CriticOptions(DistillOptions(t_min=0.7, t_max=0.85, guidance=5.0))  # as `farm3d train --prior` asks this prior
-    critic = Critic(prior, critic_prompts("horse", barn=True), judge)
+    critic = Critic(prior, critic_prompts("horse", barn=True), CriticOptions(FOR_EMBEDDED))  # as `farm3d train --prior` asks this prior
     pictures, clock, results = pictures_of(), Clock(), {}
     clock.wrap()
     for name, (run, share) in cases(options.preset).items():

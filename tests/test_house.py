@@ -206,7 +206,7 @@ def test_documented_commands_are_understood(document: str, command: str, capsys:
     words = shlex.split(re.split(r" [|>] ", command)[0])[1:]
     if {"--help", "--version", "--tyro-print-completion"} & set(words):
         pytest.skip("prints and stops: nothing to parse")
-    parse([word for word in words if word != "--debug"])
+    assert parse([word for word in words if word != "--debug"]) is not None
 
 
 @pytest.mark.parametrize("document, command", [pair for pair in COMMANDS if pair[1].startswith("make ")])

@@ -1,6 +1,6 @@
 """Put pictures of one size side by side, in rows: what `farm3d render` draws, for the gallery.
 
-    python tools/side_by_side.py PICTURE… --columns 8 --to docs/pictures/gallery/learned.jpg
+python tools/side_by_side.py PICTURE… --columns 8 --to docs/pictures/gallery/learned.jpg
 """
 
 from __future__ import annotations
@@ -10,16 +10,13 @@ from pathlib import Path
 
 from PIL import Image
 
+from farm3d.training.dataset.sheets import grid_of
 
-def side_by_side(pictures: list[Path], *, columns: int, size_px: int) -> Image.Image:
-    """Return the pictures, each made ``size_px`` square, in rows of ``columns``."""
-    rows = -(-len(pictures) // columns)
-    page = Image.new("RGB", (columns * size_px, rows * size_px), "white")
-    for number, path in enumerate(pictures):
-        with Image.open(path) as picture:
-            tile = picture.convert("RGBA").resize((size_px, size_px), Image.Resampling.LANCZOS)
-        page.paste(tile, (number % columns * size_px, number // columns * size_px), tile)
-    return page
+
+def tile_of(path: Path, *, size_px: int) -> Image.Image:
+    """Return a picture, made ``size_px`` square."""
+    with Image.open(path) as picture:
+        return picture.convert("RGBA").resize((size_px, size_px), Image.Resampling.LANCZOS)
 
 
 def main() -> None:
@@ -30,7 +27,8 @@ def main() -> None:
     parser.add_argument("--size-px", type=int, default=200)
     parser.add_argument("--to", type=Path, required=True)
     options = parser.parse_args()
-    side_by_side(options.pictures, columns=options.columns, size_px=options.size_px).save(options.to, quality=88)
+    tiles = [tile_of(path, size_px=options.size_px) for path in options.pictures]
+    grid_of(tiles, columns=options.columns).save(options.to, quality=88)
 
 
 if __name__ == "__main__":

@@ -55,8 +55,14 @@ def test_files_of_ours_may_be_replaced(tmp_path: Path) -> None:
 
 def test_a_film_of_ours_may_be_replaced(tmp_path: Path) -> None:
     pytest.importorskip("imageio_ffmpeg", reason="no imageio-ffmpeg: the extra 'video' is not installed")
-    write_turntable([np.zeros((16, 16, 3), np.uint8)] * 3, tmp_path / "mare.mp4")
+    film = tmp_path / "mare.mp4"
+    write_turntable([np.zeros((16, 16, 3), np.uint8)] * 3, film)
+    before = film.read_bytes()
     refuse_foreign([Path("mare.jpg")], options_for(tmp_path, turntable=True), report=False)
+    assert film.read_bytes() == before
+    film.write_bytes(b"somebody else's" * 100)
+    with pytest.raises(OutputError):
+        refuse_foreign([Path("mare.jpg")], options_for(tmp_path, turntable=True), report=False)
 
 
 @pytest.mark.parametrize("overwrite", [False, True])

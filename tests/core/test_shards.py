@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from tests.testing.samples import contents, draw, environment, logged_draw, plan_of
 
-from farm3d.core import claims
+from farm3d.core import claims, shards
 from farm3d.core.errors import Cancelled, InputError, OutputError
-from farm3d.core.files import sha256_of
+from farm3d.core.files import sha256_of, write_whole
 from farm3d.core.shard_check import check_shards
 from farm3d.core.shard_plan import read_manifest
 from farm3d.core.shards import ShardPlan, ShardReport, write_shards
@@ -357,3 +357,19 @@ def test_samples_that_cannot_be_written(tmp_path: Path, answer: tuple[str, dict[
 def test_a_key_twice_in_a_shard(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="sample 1 has the key 'k' of another sample"):
         write_shards(tmp_path, ShardPlan("x", {}, count=2), lambda number: ("k", {"txt": b""}))
+
+
+def test_a_shard_whose_manifest_cannot_be_written_leaves_no_tar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Be it a full disk or the end of the process: a tar that nothing vouches for would be told as one that lost its manifest."""
+    plan = plan_of()
+
+    def ended(path: Path, text: str) -> None:
+        if path.suffix == ".json" and "plan" not in path.name:
+            raise SystemExit(143)
+        write_whole(path, text)
+
+    with monkeypatch.context() as patched, pytest.raises(SystemExit):
+        patched.setattr(shards, "write_whole", ended)
+        write_shards(tmp_path, plan, draw)
+    assert list(tmp_path.glob("*.tar")) == [] and all("not made yet" in line for line in check_shards(tmp_path))
+    assert write_shards(tmp_path, plan, draw).made == plan.shards

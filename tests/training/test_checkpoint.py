@@ -8,9 +8,9 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from tests.testing.damage import damages
 
 from farm3d.core.errors import Farm3DError, ModelError, OutputError
 from farm3d.training.checkpoint import Checkpoint, newest_checkpoint, remove_leftovers, save_checkpoint
@@ -56,29 +56,13 @@ def test_no_seeded_mutation_of_the_newest_is_read(tmp_path: Path) -> None:
     newest = save_checkpoint(tmp_path, at(2))
     names = ("state.json", "tensors.safetensors", "manifest.json")
     good = {name: (newest / name).read_bytes() for name in names}
-    rng = np.random.default_rng(0)
-    for trial in range(900):
-        name = names[trial % 3]
-        data = bytearray(good[name])
-        action = ("flip", "flip", "flip", "cut", "insert", "append", "swap", "missing")[int(rng.integers(8))]
-        place = int(rng.integers(len(data)))
-        if action == "flip":
-            data[place] ^= 1 << int(rng.integers(8))
-        elif action == "cut":
-            del data[place:]
-        elif action == "insert":
-            data.insert(place, int(rng.integers(256)))
-        elif action == "append":
-            data += bytes(rng.integers(0, 256, int(rng.integers(1, 40)), dtype=np.uint8))
-        elif action == "swap":
-            data = bytearray(good[names[(trial + 1 + int(rng.integers(2))) % 3]])
-        if action == "missing":
-            (newest / name).unlink()
-        else:
+    for name, action, place, data in [*damages(good, 900, seed=0), *((name, "missing", 0, None) for name in names)]:
+        (newest / name).unlink()
+        if data is not None:
             (newest / name).write_bytes(data)
         told: list[str] = []
         found = newest_checkpoint(tmp_path, warn=told.append)
-        assert found is not None and found.step == 1 and len(told) == 1, (trial, name, action, place)
+        assert found is not None and found.step == 1 and len(told) == 1, (name, action, place)
         (newest / name).write_bytes(good[name])
     whole = newest_checkpoint(tmp_path, warn=silent)
     assert whole is not None and whole.step == 2

@@ -139,9 +139,7 @@ def open_category(name: str, *, reader: str = "auto", encoder: str | None = None
     if name != AUTO:
         return Reconstructor.from_pretrained(name, reader=reader, backbone=encoder)
     if encoder is not None:
-        raise InputError(
-            f"--encoder {encoder}: the shipped categories have the shipped one", hint="name the category with --category FOLDER"
-        )
+        raise InputError(f"--encoder {encoder}: goes with one category, not with auto", hint="name it with --category FOLDER")
     shipped = shipped_categories()
     plain = [one for one in shipped if not one.endswith(_LEARNED)]
     judges = [one + _LEARNED for one in plain if one + _LEARNED in shipped]

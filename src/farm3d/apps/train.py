@@ -24,6 +24,7 @@ __all__ = ["train"]
 _TELL_EVERY_S = 30.0
 _KEPT_PX = 128
 _LARGEST = 1e6
+_LAST_NOISE = 0.5  # section 4.2's advice for Stable Diffusion
 _TIMES = (
     *("size_from", "cell_from", "sharp_at", "table_from", "explore", "words_until", "standing_until"),
     *("articulation_from", "centred_from", "colour_from", "deformation_from", "virtual_from"),
@@ -138,18 +139,21 @@ def _critic(options: TrainOptions, category: str, device: str) -> Critic | None:
     """
     if options.prior is None:
         return None
-    from farm3d.diffusion.distill import DistillOptions
+    from farm3d.diffusion.distill import FOR_EMBEDDED, DistillOptions
     from farm3d.diffusion.prior import load_prior
     from farm3d.training.category.virtual_views import Critic, CriticOptions
     from farm3d.training.dataset.phrases import critic_prompts
 
     model = load_prior(options.prior, device=device)
     barn = model.draws_alpha
-    (low, high), end = options.critic_noise or ((0.7, 0.85) if barn else (0.02, 0.98)), options.critic_noise_end
-    if end is None and not barn and options.critic_noise is None:
-        end = 0.5
-    guidance = options.critic_guidance if options.critic_guidance is not None else 5.0 if barn else 50.0
-    distill = DistillOptions(t_min=low, t_max=high, guidance=guidance)
+    distill, end = (FOR_EMBEDDED, None) if barn else (DistillOptions(), _LAST_NOISE)
+    if options.critic_guidance is not None:
+        distill = dataclasses.replace(distill, guidance=options.critic_guidance)
+    if options.critic_noise is not None:
+        low, high = options.critic_noise
+        distill, end = dataclasses.replace(distill, t_min=low, t_max=high), None
+    if options.critic_noise_end is not None:
+        end = options.critic_noise_end
     return Critic(model, critic_prompts(category, barn=barn), CriticOptions(distill, t_max_end=end))
 
 

@@ -241,15 +241,21 @@ def _manifest(folder: Path, plan: ShardPlan, shard: int) -> ShardManifest | None
 
 
 def _write_shard(folder: Path, plan: ShardPlan, shard: int, draw: Draw, claim: Claim, on_sample: Callable[[], None]) -> None:
-    manifest_path = folder / f"{plan.stem(shard)}.json"
+    tar_path, manifest_path = folder / f"{plan.stem(shard)}.tar", folder / f"{plan.stem(shard)}.json"
+    replaced = False
     try:
-        with whole_file(folder / f"{plan.stem(shard)}.tar") as part:
+        with whole_file(tar_path) as part:
             with part.open("wb") as file:
                 manifest = _write_samples(file, plan, shard, _Guarded(draw), claim, _Guarded(on_sample))
             manifest_path.unlink(missing_ok=True)  # an earlier one vouches for the bytes that are now replaced
+            replaced = True
+        write_whole(manifest_path, manifest.to_text())
     except _Theirs as carrier:
         raise carrier.error from carrier.error.__cause__
-    write_whole(manifest_path, manifest.to_text())
+    except BaseException:
+        if replaced and not manifest_path.exists():  # a tar that nothing vouches for would look like one that lost its manifest
+            tar_path.unlink(missing_ok=True)
+        raise
 
 
 def _write_samples(file: BinaryIO, plan: ShardPlan, shard: int, draw: Draw, claim: Claim, on_sample: Callable[[], None]) -> ShardManifest:

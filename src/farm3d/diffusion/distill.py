@@ -18,7 +18,7 @@ from farm3d.core.shapes import Float, Tensor, checked
 from farm3d.diffusion.prior import PicturePrior, Prompts
 from farm3d.structures._value import Value
 
-__all__ = ["WEIGHTINGS", "DistillOptions", "Distillation", "distill"]
+__all__ = ["FOR_EMBEDDED", "WEIGHTINGS", "DistillOptions", "Distillation", "distill"]
 
 WEIGHTINGS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "1-alphabar": lambda signal, noise: noise**2,
@@ -64,6 +64,10 @@ class DistillOptions:
             raise InputError(f"weighting '{self.weighting}' is not known", hint=f"known: {', '.join(WEIGHTINGS)}")
         if self.clip is not None and not self.clip > 0:
             raise InputError(f"clip is {self.clip}: expected a number above 0, or none")
+
+
+FOR_EMBEDDED = DistillOptions(t_min=0.7, t_max=0.85, guidance=5.0)
+"""How an embedded model is asked: what ``farm3d prior judge`` found best (docs/prior.md)."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)

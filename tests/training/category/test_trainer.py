@@ -17,6 +17,7 @@ from farm3d.core.errors import InputError, NotFiniteError
 from farm3d.model.category.config import CategoryConfig
 from farm3d.training.category.schedule import Schedule, Weights
 from farm3d.training.category.trainer import CategoryTrainer, Run
+from farm3d.training.checkpoint import Checkpoint, newest_checkpoint, save_checkpoint
 
 REPOSITORY = str(Path(__file__).resolve().parents[3])
 SCHEDULE = Schedule(
@@ -189,3 +190,22 @@ def test_another_training_in_the_folder_is_refused(tmp_path: Path) -> None:
     first.run()
     with pytest.raises(InputError, match=r"another schedule.steps: 12, asked for is 13"):
         CategoryTrainer(run_of(steps=13), toy_pictures(), tmp_path)
+
+
+def test_a_training_of_an_earlier_version_goes_on_if_its_settings_are_the_same(tmp_path: Path) -> None:
+    """Settings that it did not know are as they are where nothing is said; one that there is no more is named."""
+    first = CategoryTrainer(run_of(), toy_pictures(), tmp_path, should_stop=lambda: True)
+    first.run()
+    newest = newest_checkpoint(tmp_path / "checkpoints", warn=print, kind="CategoryTraining")
+    assert newest is not None
+    facts = json.loads(json.dumps(newest.facts))
+    del facts["settings"]["config"]["sdf_fall"], facts["settings"]["weights"]["volume"]
+    save_checkpoint(tmp_path / "checkpoints", Checkpoint(1, facts, newest.tensors), kind="CategoryTraining")
+    assert same(CategoryTrainer(run_of(), toy_pictures(), tmp_path), first)
+    other = run_of()
+    with pytest.raises(InputError, match=r"another config.sdf_fall: 0.0, asked for is 0.5"):
+        CategoryTrainer(dataclasses.replace(other, config=dataclasses.replace(other.config, sdf_fall=0.5)), toy_pictures(), tmp_path)
+    facts["settings"]["weights"]["gone"] = 2.0
+    save_checkpoint(tmp_path / "checkpoints", Checkpoint(1, facts, newest.tensors), kind="CategoryTraining")
+    with pytest.raises(InputError, match=r"another weights.gone: 2.0, asked for is None"):
+        CategoryTrainer(run_of(), toy_pictures(), tmp_path)

@@ -8,7 +8,7 @@ import pytest
 from farm3d.barn.captions import VIEWS, captions, view_index
 from farm3d.barn.species import species
 from farm3d.diffusion.embedded.config import PRESETS
-from farm3d.diffusion.embedded.tokenizer import WordTokenizer
+from farm3d.diffusion.embedded.tokenizer import PAD, WordTokenizer
 from farm3d.training.prior.words import GROUNDS, SCENES, mirrored, said, vocabulary_captions
 
 
@@ -54,4 +54,5 @@ def test_the_longest_caption_fits() -> None:
     text = PRESETS["default"].text
     tokenizer = WordTokenizer.of_captions(vocabulary_captions(), buckets=text.buckets, max_words=text.max_words)
     longest = "a three-quarter view picture of a brown and white patched horse with a blaze and four white socks, lowering its head, "
-    tokenizer([longest + "three-quarter view from behind, its right side, " + GROUNDS["colour"] + " wordthatisnone"])
+    tokens = tokenizer([longest + "three-quarter view from behind, its right side, " + GROUNDS["colour"] + " wordthatisnone"])
+    assert 30 < int((tokens.words != PAD).sum()) <= text.max_words

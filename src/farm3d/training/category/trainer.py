@@ -36,6 +36,8 @@ __all__ = ["CategoryTrainer", "Progress", "Run", "digest_of"]
 
 _KIND = "CategoryTraining"
 _BETAS = (0.9, 0.99)
+_UNSAID = (("config", CategoryConfig("")), ("schedule", Schedule(1)), ("weights", Weights()))
+_DEFAULTS = {name: dataclasses.asdict(value) for name, value in _UNSAID}
 _TABLE_KEEP = 0.5  # of a hypothesis' earlier cost, when it is drawn again
 
 
@@ -317,13 +319,14 @@ class CategoryTrainer:
 
     def _require_same(self, there: Mapping[str, Any]) -> None:
         there, here = ({"processes": 1, "device": "cpu", **facts} for facts in (there, _plain(self._facts)))
+        for name, value in _plain(_DEFAULTS).items():  # what an earlier version did not know yet was as it is where nothing is said
+            there[name] = {**value, **there.get(name, {})}
         for name in here:
-            if there.get(name) == here[name]:
-                continue
             if name in ("threads", "torch", "processes", "device"):
-                self._warn(f"{name} was {there.get(name)} and is {here[name]}: not the numbers of an uninterrupted run to the last digit")
-            else:
-                differences = _differences(there.get(name), here[name], name)
+                before, now = there.get(name), here[name]
+                if before != now:
+                    self._warn(f"{name} was {before} and is {now}: not the numbers of an uninterrupted run to the last digit")
+            elif differences := _differences(there.get(name), here[name], name):
                 raise InputError(
                     f"the training in the state folder has another {differences[0]}",
                     hint="go on with the same, or choose another --state folder",
@@ -350,5 +353,5 @@ def _plain(values: Any) -> Any:
 
 def _differences(there: Any, here: Any, name: str) -> list[str]:
     if isinstance(there, dict) and isinstance(here, dict):
-        return [line for key in here for line in _differences(there.get(key), here[key], f"{name}.{key}")]
+        return [line for key in {**here, **there} for line in _differences(there.get(key), here.get(key), f"{name}.{key}")]
     return [] if there == here else [f"{name}: {there}, asked for is {here}"]

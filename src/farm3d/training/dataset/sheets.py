@@ -19,7 +19,7 @@ from farm3d.core.tensor_bytes import tensors_from_bytes
 from farm3d.model.feature_pca import pca_picture
 from farm3d.training.dataset.cutting import decoded
 
-__all__ = ["PAGE", "components_of", "draw_grid", "feature_tiles", "index_of", "picture_tile", "text_tile", "write_pages"]
+__all__ = ["PAGE", "components_of", "draw_grid", "feature_tiles", "grid_of", "index_of", "picture_tile", "text_tile", "write_pages"]
 
 PAGE = 16
 """Pictures on a page of :func:`write_pages`, at most."""
@@ -102,14 +102,19 @@ def draw_grid(path: Path, tiles: Sequence[Image.Image], *, columns: int) -> Path
     Raises:
         OutputError: it cannot be written.
     """
+    with whole_file(path) as part:
+        grid_of(tiles, columns=columns).save(part, "PNG")
+    return path
+
+
+def grid_of(tiles: Sequence[Image.Image], *, columns: int) -> Image.Image:
+    """Return tiles of one size as a grid; what is transparent in one is white."""
     width, height = tiles[0].size
     columns = min(columns, len(tiles))
     grid = Image.new("RGB", (columns * width, -(-len(tiles) // columns) * height), "white")
     for i, tile in enumerate(tiles):
-        grid.paste(tile, (i % columns * width, i // columns * height))
-    with whole_file(path) as part:
-        grid.save(part, "PNG")
-    return path
+        grid.paste(tile, (i % columns * width, i // columns * height), tile if tile.mode == "RGBA" else None)
+    return grid
 
 
 def _page_name(row: dict[str, Any]) -> str:

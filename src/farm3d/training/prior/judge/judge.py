@@ -11,6 +11,7 @@ import numpy as np
 
 from farm3d.core.errors import InputError
 from farm3d.core.random import numpy_generator
+from farm3d.diffusion.distill import FOR_EMBEDDED
 from farm3d.diffusion.prior import PicturePrior
 from farm3d.training.prior.judge.faults import FAULTS, Case, case_of
 from farm3d.training.prior.judge.freeform import Freed, free_mend
@@ -21,7 +22,7 @@ from farm3d.training.prior.score.known import Known
 
 __all__ = ["RECOMMENDED", "SETTINGS", "JudgeSettings", "Verdict", "judge"]
 
-RECOMMENDED = Setting((0.7, 0.85), 5.0)
+RECOMMENDED = Setting((FOR_EMBEDDED.t_min, FOR_EMBEDDED.t_max), FOR_EMBEDDED.guidance, FOR_EMBEDDED.weighting)
 """How `farm3d train` asks an embedded model; free form asks so too."""
 
 SETTINGS = (
