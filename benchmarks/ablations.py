@@ -34,6 +34,7 @@ ROWS: dict[str, tuple[str, ...]] = {
     "no view words": ("--without", "view-words"),
     "with the critic": ("--prior", "SHIPPED"),
     "no pressure from within": ("--set", "volume=0"),
+    "octaves alike": ("--set", "sdf_fall=0"),
     "standing animals first": ("--set", "standing_until=0.25"),
     "preset embedded": ("--preset", "embedded"),
 }

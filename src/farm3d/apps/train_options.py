@@ -39,8 +39,8 @@ class TrainOptions:
     critic_noise_end: Annotated[float | None, tyro.conf.arg(metavar="HIGH", help_behavior_hint="")] = None
     """Highest noise level at the end of the run, to which it falls evenly; leave out for .5 with Stable Diffusion, else for no fall."""
 
-    preset: Literal["tiny", "embedded", "wide", "paper"] = "embedded"
-    """tiny: a minute. embedded: an hour. wide: longer, for pictures that the caption reader chose. paper: published sizes, a GPU."""
+    preset: Literal["tiny", "embedded", "wide", "paper"] = "wide"
+    """tiny: a minute. embedded: half an hour, ribbed and thin. wide: an hour of one core, the best. paper: published sizes, a GPU."""
 
     steps: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
     """Steps of the run; all times in the schedule are shares of it. Leave out for the preset's."""

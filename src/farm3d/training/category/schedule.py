@@ -14,11 +14,12 @@ class Weights:
     ``choice_feature`` is the feature loss's factor where hypotheses are compared: about fifty times, relative to the mask, that of the
     reconstruction itself, as in section 2.8. ``view_words`` adds to a hypothesis that disagrees with the view the words asked for, four
     times as much at the beginning; ``view`` pulls azimuths to that view and fades, both over ``Schedule.words_until``. ``volume`` fills
-    what no outline shows (``losses.volume_loss``).
+    what no outline shows (``losses.volume_loss``), ``thin`` grows legs (``losses.thin_loss``).
     """
 
     mask: float = 10.0
     missing: float = 100.0
+    thin: float = 0.0
     feature: float = 0.1
     choice_feature: float = 1.0
     colour: float = 1.0

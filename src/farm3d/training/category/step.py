@@ -28,6 +28,8 @@ from farm3d.training.category.losses import (
     mask_loss,
     missing_loss,
     score_loss,
+    thin_loss,
+    thin_parts,
     view_loss,
     volume_loss,
 )
@@ -46,13 +48,14 @@ class Compared:
 
     mask: Float[Tensor, "N"]
     missing: Float[Tensor, "N"]
+    thin: Float[Tensor, "N"]
     feature: Float[Tensor, "N"]
     colour: Float[Tensor, "N"]
     iou: Float[Tensor, "N"]
 
     def outline(self, weights: Weights) -> Float[Tensor, "N"]:
         """Return what the silhouettes cost."""
-        return weights.mask * self.mask + weights.missing * self.missing
+        return weights.mask * self.mask + weights.missing * self.missing + weights.thin * self.thin
 
     def choice(self, weights: Weights) -> Float[Tensor, "N"]:
         """Return by what hypotheses are chosen, without gradient (section 2.8)."""
@@ -115,6 +118,8 @@ def reconstruction_step(
         "score": score_loss(score, choices).mean(),
         "eikonal": eikonal_loss(model.shape, points),
     }
+    if weights.thin > 0:
+        terms["thin"] = (compared.thin * share).sum()
     if weights.volume > 0:
         terms["volume"] = volume_loss(rest.vertices, rest.faces)
     if at.words > 0 and weights.view > 0:
@@ -145,7 +150,7 @@ def compare(
     """Draw N individuals and compare them with their pictures: outline, features, and colours if asked."""
     count = len(pictures)
     target = functional.interpolate(batch.mask[:, None], (size_px, size_px), mode="area")[:, 0]
-    inside = inside_distances(target)
+    inside, thin = inside_distances(target), thin_parts(target)
     layers = [model.features(rest.vertices).expand(count, -1, -1)]
     if colour:
         light = _picked(model.lights(reading.look), pictures)
@@ -161,7 +166,7 @@ def compare(
         hue = colour_loss(drawn[:, channels:], mask, image, goal)
     both, either = torch.minimum(mask, goal).sum((1, 2)), torch.maximum(mask, goal).sum((1, 2))
     iou = (both / either.clamp_min(1e-6)).detach()
-    return Compared(mask_loss(mask, goal), missing_loss(mask, inside[pictures]), feature, hue, iou)
+    return Compared(mask_loss(mask, goal), missing_loss(mask, inside[pictures]), thin_loss(mask, thin[pictures]), feature, hue, iou)
 
 
 def shaded_colours(
