@@ -35,6 +35,7 @@ ROWS: dict[str, tuple[str, ...]] = {
     "with the critic": ("--prior", "SHIPPED"),
     "no pressure from within": ("--set", "volume=0"),
     "octaves alike": ("--set", "sdf_fall=0"),
+    "thin parts as all others": ("--set", "thin=0"),
     "standing animals first": ("--set", "standing_until=0.25"),
     "preset embedded": ("--preset", "embedded"),
 }
