@@ -24,6 +24,7 @@ __all__ = ["train"]
 _TELL_EVERY_S = 30.0
 _KEPT_PX = 128
 _LARGEST = 1e6
+_BOX_LENGTH, _SHORTEST_BOX = "box_length", 2.4  # half of the box, in front of the animal's middle and behind it
 _LAST_NOISE = 0.5  # section 4.2's advice for Stable Diffusion
 _TIMES = (
     *("size_from", "cell_from", "sharp_at", "table_from", "explore", "words_until", "standing_until"),
@@ -170,9 +171,11 @@ def _changed(run: Run, changes: tuple[str, ...]) -> Run:
     Raises:
         InputError: no such name, or a number that cannot be.
     """
+    from farm3d.model.fields import HALF_BOX
+
     weights = {field.name: _LARGEST for field in dataclasses.fields(run.weights)}
     times = {**dict.fromkeys(_TIMES, 1.0), "words_slack_deg": 180.0}
-    sizes = {"sdf_fall": 2.0, "azimuth_reach_deg": 89.0}
+    sizes = {"sdf_fall": 2.0, "azimuth_reach_deg": 89.0, _BOX_LENGTH: HALF_BOX}
     for change in changes:
         name, _, text = change.partition("=")
         most = (weights | times | sizes).get(name)
@@ -182,10 +185,12 @@ def _changed(run: Run, changes: tuple[str, ...]) -> Run:
             value = float(text)
         except ValueError:
             value = -1.0
-        if not 0 <= value <= most:
-            raise InputError(f"--set {change:.60}: expected NAME=NUMBER, from 0 to {most:g}", hint=f"e.g. --set {name}=0")
+        least = _SHORTEST_BOX if name == _BOX_LENGTH else 0
+        if not least <= value <= most:
+            raise InputError(f"--set {change:.60}: expected NAME=NUMBER, from {least:g} to {most:g}", hint=f"e.g. --set {name}={least:g}")
         part = "weights" if name in weights else "schedule" if name in times else "config"
-        run = dataclasses.replace(run, **{part: dataclasses.replace(getattr(run, part), **{name: value})})
+        changed = {"box": (*run.config.box[:2], value)} if name == _BOX_LENGTH else {name: value}
+        run = dataclasses.replace(run, **{part: dataclasses.replace(getattr(run, part), **changed)})
     return run
 
 
@@ -209,6 +214,7 @@ def _table(run: Run) -> str:
     lines += ["schedule (shares of the run unless said otherwise)"]
     lines += [f"  {field.name:16} {getattr(run.schedule, field.name)}" for field in dataclasses.fields(run.schedule)]
     lines += ["sizes", *(f"  {name:16} {getattr(run.config, name)}" for name in ("sdf_fall", "azimuth_reach_deg"))]
+    lines += [f"  {_BOX_LENGTH:16} {run.config.box[2]}"]
     return "\n".join(lines)
 
 

@@ -31,13 +31,12 @@ def embedded(category: str, *, channels: int, seed: int = 0, steps: int = 8000) 
 def wide(category: str, *, channels: int, seed: int = 0, steps: int = 14_000) -> Run:
     """As :func:`embedded`, but longer, for sets that the reader chose: quarters reach well beyond the side views, words teach longer.
 
-    A little pressure from within keeps flanks full, and higher octaves of the shape field count less, without which the animal is
-    ribbed from end to end. docs/experiments.md has what each of these is worth.
+    A little pressure from within keeps flanks full. docs/experiments.md has what each of these is worth.
     """
     run = embedded(category, channels=channels, seed=seed, steps=steps)
-    config = dataclasses.replace(run.config, azimuth_reach_deg=65.0, sdf_fall=0.75, box=(1.35, 2.4, 3.5))
+    config = dataclasses.replace(run.config, azimuth_reach_deg=65.0)
     schedule = dataclasses.replace(run.schedule, words_until=0.5, words_slack_deg=11.25)
-    return dataclasses.replace(run, config=config, schedule=schedule, weights=dataclasses.replace(run.weights, volume=0.02, thin=10.0))
+    return dataclasses.replace(run, config=config, schedule=schedule, weights=dataclasses.replace(run.weights, volume=0.02))
 
 
 def paper(category: str, *, channels: int, seed: int = 0, steps: int = 140_000) -> Run:
