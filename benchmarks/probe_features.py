@@ -1,0 +1,191 @@
+"""Which features know the view: the backbone's against the text-to-image model's own activations, by ridge regression.
+
+    farm3d barn make horse --split train --count 2400 --per-individual 2 --size-px 128 --truth light --out barn/train
+    farm3d barn make horse --split val --count 400 --per-individual 1 --size-px 128 --truth light --out barn/val
+    python benchmarks/probe_features.py --train barn/train --held-out barn/val --prior MODEL
+
+Animals on grey, framed alike, on 16 x 16 places (8 x 8 for the transformer's blocks): 64 principal components of the
+foreground, in one long vector, from which cosines and sines of the azimuth and of twice the azimuth are predicted. The
+ridge is chosen on a fifth of the training pictures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from io import BytesIO
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.nn import functional
+
+from farm3d.diffusion.embedded.pipeline import EmbeddedPrior
+from farm3d.evaluation.truth import truth_members
+from farm3d.model.encoder import Encoder
+
+_COMPONENTS, _SAMPLES, _BATCH = 64, 2, 32
+_RIDGES = (1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0)
+_LEVELS = (0.02, 0.1, 0.25, 0.4, 0.6)
+_BLOCKS = (3, 5, 7)
+
+
+class Animal(NamedTuple):
+    """A picture with its silhouette, and where it was seen from, radians."""
+
+    rgb: Image.Image
+    mask: Image.Image
+    azimuth: float
+
+
+class Maps(NamedTuple):
+    """Features ``[N, C, G, G]`` and coverage ``[N, 16, 16]``."""
+
+    features: torch.Tensor
+    cover: torch.Tensor
+
+
+def animals_of(folder: Path, most: int, *, every: int) -> list[Animal]:
+    """Read every so many pictures of a barn folder."""
+    found = []
+    for shard in sorted(folder.glob("*.tar")):
+        for number, (_, members) in enumerate(truth_members(shard)):
+            if number % every:
+                continue
+            rgb, mask = (Image.open(BytesIO(members[name])).convert(mode) for name, mode in (("rgb.png", "RGB"), ("mask.png", "L")))
+            if _whole(mask).getbbox() is not None:
+                found.append(Animal(rgb, mask, math.radians(json.loads(members["json"])["azimuth_deg"])))
+            if len(found) == most:
+                return found
+    return found
+
+
+def _whole(mask: Image.Image) -> Image.Image:
+    return Image.fromarray(np.array(mask) > 127)
+
+
+def framed(animal: Animal, size: int, share: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the animal on grey ``[3, S, S]``, its longer side this share of the picture's, and its coverage ``[S, S]``."""
+    left, top, right, bottom = _whole(animal.mask).getbbox()  # pyright: ignore[reportGeneralTypeIssues]
+    half = max(right - left, bottom - top) / share / 2
+    x, y = (left + right) / 2, (top + bottom) / 2
+    box = (x - half, y - half, x + half, y + half)
+    rgb, mask = (
+        torch.from_numpy(np.array(picture.transform((size, size), Image.Transform.EXTENT, box, Image.Resampling.BILINEAR))).float() / 255
+        for picture in (animal.rgb, animal.mask)
+    )
+    return rgb.permute(2, 0, 1) * mask + 0.5 * (1 - mask), mask
+
+
+@torch.no_grad()
+def backbone_maps(encoder: Encoder, animals: list[Animal]) -> Maps:
+    """Return the shipped backbone's features, as categories read them: the mean of a picture's and its mirror image's."""
+    features, cover = [], []
+    for animal in animals:
+        image, mask = framed(animal, 256, 0.9)
+        maps = encoder.features(torch.stack([image, image.flip(-1)]))
+        features.append((maps[0] + maps[1].flip(-1)) / 2)
+        cover.append(functional.adaptive_avg_pool2d(mask[None], 16)[0])
+    return Maps(torch.stack(features), torch.stack(cover))
+
+
+@torch.no_grad()
+def denoiser_maps(prior: EmbeddedPrior, animals: list[Animal], t: float) -> dict[str, Maps]:
+    """Return the denoiser's activations at a noise level, told nothing: the mean over two draws of the noise, the same for all pictures."""
+    network, nothing = prior.parts.denoiser.network, prior.embed([""])
+    layers: dict[str, Any] = {f"block {number}": network.blocks[number] for number in _BLOCKS}
+    layers["convolutions after"] = network.after[-1]
+    features: dict[str, list[torch.Tensor]] = {name: [] for name in layers}
+    cover = []
+    for start in range(0, len(animals), _BATCH):
+        images, masks = (
+            torch.stack(parts) for parts in zip(*(framed(a, prior.size_px, 0.8) for a in animals[start : start + _BATCH]), strict=True)
+        )
+        cover.append(functional.adaptive_avg_pool2d(masks, 16))
+        latents = prior.encode(images)
+        sums: dict[str, Any] = dict.fromkeys(layers, 0.0)
+        for sample in range(_SAMPLES):
+            noise = torch.randn(latents.shape[1:], generator=torch.Generator().manual_seed(sample))
+            seen: dict[str, torch.Tensor] = {}
+            hooks = [
+                layer.register_forward_hook(lambda module, inputs, output, name=name, seen=seen: seen.__setitem__(name, output.float()))
+                for name, layer in layers.items()
+            ]
+            prior.predict_noise((1 - t) * latents + t * noise, torch.full((len(latents),), t), nothing)
+            for hook in hooks:
+                hook.remove()
+            for name, value in seen.items():
+                if value.dim() == 3:
+                    side = math.isqrt(value.shape[1])
+                    value = functional.layer_norm(value, value.shape[-1:]).transpose(1, 2).unflatten(2, (side, side))
+                sums[name] = sums[name] + value / _SAMPLES
+        for name, value in sums.items():
+            features[name].append(value)
+    return {name: Maps(torch.cat(parts), torch.cat(cover)) for name, parts in features.items()}
+
+
+def waves(azimuth: torch.Tensor) -> torch.Tensor:
+    """Return what is predicted of an azimuth."""
+    return torch.stack([azimuth.cos(), azimuth.sin(), (2 * azimuth).cos(), (2 * azimuth).sin()], 1)
+
+
+def probe(taught: Maps, known: torch.Tensor, asked: Maps, truth: torch.Tensor) -> str:
+    """Return a table's cells: ridge, median and mean error in degrees, flips of front and back and of left and right in per cent."""
+    grid = taught.features.shape[-1]
+    covers = [functional.adaptive_avg_pool2d(maps.cover[:, None], grid) for maps in (taught, asked)]
+    inside = taught.features.permute(0, 2, 3, 1)[covers[0][:, 0] > 0.5]
+    mean = inside.mean(0)
+    _, axes = torch.linalg.eigh((inside - mean).T @ (inside - mean))
+    axes = axes[:, -_COMPONENTS:]
+    rows = [
+        (torch.einsum("bchw,cd->bdhw", maps.features - mean[:, None, None], axes) * cover).flatten(1)
+        for maps, cover in zip((taught, asked), covers, strict=True)
+    ]
+    rows = [torch.cat([row, torch.ones(len(row), 1)], 1) for row in rows]
+    scale = rows[0].square().sum(1).mean()
+    own, other = rows[0] @ rows[0].T / scale, rows[1] @ rows[0].T / scale
+    goal, cut = waves(known), len(known) * 4 // 5
+
+    def solved(ridge: float, count: int) -> torch.Tensor:
+        return torch.linalg.solve(own[:count, :count] + ridge * torch.eye(count), goal[:count])
+
+    ridge = min(_RIDGES, key=lambda value: float((own[cut:, :cut] @ solved(value, cut) - goal[cut:]).square().mean()))
+    circle = torch.linspace(0, 2 * math.pi, 721)[:-1]
+    said = circle[torch.cdist(other @ solved(ridge, len(known)), waves(circle)).argmin(1)]
+    error = torch.rad2deg(torch.remainder(said - truth + math.pi, 2 * math.pi) - math.pi).abs()
+    flips = [
+        100 * float(((part(said) * part(truth) < 0) & (part(truth).abs() > 0.5)).sum() / (part(truth).abs() > 0.5).sum())
+        for part in (torch.cos, torch.sin)
+    ]
+    return f"{ridge:g} | {error.median():.1f} | {error.mean():.1f} | {flips[0]:.1f} | {flips[1]:.1f}"
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--train", type=Path, required=True)
+    parser.add_argument("--held-out", type=Path, required=True)
+    parser.add_argument("--prior", type=Path, required=True, help="an embedded text-to-image model")
+    parser.add_argument("--most", type=int, nargs=2, default=(1200, 400), help="training and held-out pictures")
+    parser.add_argument("--every", type=int, default=2, help="take one training picture of so many")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    sets = [animals_of(options.train, options.most[0], every=options.every), animals_of(options.held_out, options.most[1], every=1)]
+    known, truth = (torch.tensor([animal.azimuth for animal in animals]) for animals in sets)
+    print(f"{len(known)} training pictures, {len(truth)} held out\n")
+    print("| features | ridge | azimuth error, median | mean | front/back flips, % | left/right, % |\n|---|---|---|---|---|---|")
+    encoder = Encoder.from_pretrained()
+    taught, asked = (backbone_maps(encoder, animals) for animals in sets)
+    print(f"| EfficientNet-Lite0 | {probe(taught, known, asked, truth)} |", flush=True)
+    prior = EmbeddedPrior.from_pretrained(options.prior)
+    for t in _LEVELS:
+        here, there = (denoiser_maps(prior, animals, t) for animals in sets)
+        for name in here:
+            print(f"| denoiser, t = {t}, {name} | {probe(here[name], known, there[name], truth)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
