@@ -4,9 +4,10 @@
     farm3d barn make horse --split val --count 400 --per-individual 1 --size-px 128 --truth light --out barn/val
     python benchmarks/probe_features.py --train barn/train --held-out barn/val --prior MODEL
 
-Animals on grey, framed alike, on 16 x 16 places (8 x 8 for the transformer's blocks): 64 principal components of the
-foreground, in one long vector, from which cosines and sines of the azimuth and of twice the azimuth are predicted. The
-ridge is chosen on a fifth of the training pictures.
+All are framed as the prior's training pictures are; the backbone sees the animals on grey, as categories do, the prior with
+their backgrounds and coverage, as it was trained. On 16 x 16 places (8 x 8 for the transformer's blocks), 64 principal
+components of the foreground in one long vector, from which cosines and sines of the azimuth and of twice the azimuth are
+predicted. The ridge is chosen on a fifth of the training pictures.
 """
 
 from __future__ import annotations
@@ -23,9 +24,12 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
+from farm3d.core.random import numpy_generator
 from farm3d.diffusion.embedded.pipeline import EmbeddedPrior
 from farm3d.evaluation.truth import truth_members
 from farm3d.model.encoder import Encoder
+from farm3d.training.dataset.features import plain_features
+from farm3d.training.prior.framing import framed
 
 _COMPONENTS, _SAMPLES, _BATCH = 64, 2, 32
 _RIDGES = (1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0)
@@ -33,12 +37,12 @@ _LEVELS = (0.02, 0.1, 0.25, 0.4, 0.6)
 _BLOCKS = (3, 5, 7)
 
 
-class Animal(NamedTuple):
-    """A picture with its silhouette, and where it was seen from, radians."""
+class Animals(NamedTuple):
+    """Pictures framed as the prior's are, sRGB ``[N, 3, S, S]``, coverage ``[N, S, S]``, and azimuths ``[N]``, radians."""
 
-    rgb: Image.Image
-    mask: Image.Image
-    azimuth: float
+    rgb: torch.Tensor
+    alpha: torch.Tensor
+    azimuth: torch.Tensor
 
 
 class Maps(NamedTuple):
@@ -48,64 +52,40 @@ class Maps(NamedTuple):
     cover: torch.Tensor
 
 
-def animals_of(folder: Path, most: int, *, every: int) -> list[Animal]:
+def animals_of(folder: Path, most: int, *, every: int, size_px: int) -> Animals:
     """Read every so many pictures of a barn folder."""
-    found = []
+    pictures, azimuths = [], []
     for shard in sorted(folder.glob("*.tar")):
-        for number, (_, members) in enumerate(truth_members(shard)):
-            if number % every:
+        for number, (key, members) in enumerate(truth_members(shard)):
+            if number % every or len(pictures) == most:
                 continue
-            rgb, mask = (Image.open(BytesIO(members[name])).convert(mode) for name, mode in (("rgb.png", "RGB"), ("mask.png", "L")))
-            if _whole(mask).getbbox() is not None:
-                found.append(Animal(rgb, mask, math.radians(json.loads(members["json"])["azimuth_deg"])))
-            if len(found) == most:
-                return found
-    return found
+            rgb, alpha = (np.asarray(Image.open(BytesIO(members[n])).convert(mode)) for n, mode in (("rgb.png", "RGB"), ("mask.png", "L")))
+            pictures.append(framed(rgb, alpha, size_px=size_px, rng=numpy_generator(0, "probe", key)))
+            azimuths.append(math.radians(json.loads(members["json"])["azimuth_deg"]))
+    stacked = torch.from_numpy(np.stack(pictures)).float() / 255
+    return Animals(stacked[:, :3], stacked[:, 3], torch.tensor(azimuths))
 
 
-def _whole(mask: Image.Image) -> Image.Image:
-    return Image.fromarray(np.array(mask) > 127)
+def cover_of(animals: Animals) -> torch.Tensor:
+    """Return coverage on 16 x 16 places."""
+    return functional.adaptive_avg_pool2d(animals.alpha, 16)
 
 
-def framed(animal: Animal, size: int, share: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the animal on grey ``[3, S, S]``, its longer side this share of the picture's, and its coverage ``[S, S]``."""
-    left, top, right, bottom = _whole(animal.mask).getbbox()  # pyright: ignore[reportGeneralTypeIssues]
-    half = max(right - left, bottom - top) / share / 2
-    x, y = (left + right) / 2, (top + bottom) / 2
-    box = (x - half, y - half, x + half, y + half)
-    rgb, mask = (
-        torch.from_numpy(np.array(picture.transform((size, size), Image.Transform.EXTENT, box, Image.Resampling.BILINEAR))).float() / 255
-        for picture in (animal.rgb, animal.mask)
-    )
-    return rgb.permute(2, 0, 1) * mask + 0.5 * (1 - mask), mask
+def backbone_maps(encoder: Encoder, animals: Animals) -> Maps:
+    """Return the shipped backbone's features of the animals on grey, as categories read them."""
+    pairs = zip(animals.rgb, animals.alpha, strict=True)
+    return Maps(torch.cat([plain_features(encoder, image, mask) for image, mask in pairs]), cover_of(animals))
 
 
 @torch.no_grad()
-def backbone_maps(encoder: Encoder, animals: list[Animal]) -> Maps:
-    """Return the shipped backbone's features, as categories read them: the mean of a picture's and its mirror image's."""
-    features, cover = [], []
-    for animal in animals:
-        image, mask = framed(animal, 256, 0.9)
-        maps = encoder.features(torch.stack([image, image.flip(-1)]))
-        features.append((maps[0] + maps[1].flip(-1)) / 2)
-        cover.append(functional.adaptive_avg_pool2d(mask[None], 16)[0])
-    return Maps(torch.stack(features), torch.stack(cover))
-
-
-@torch.no_grad()
-def denoiser_maps(prior: EmbeddedPrior, animals: list[Animal], t: float) -> dict[str, Maps]:
+def denoiser_maps(prior: EmbeddedPrior, animals: Animals, t: float) -> dict[str, Maps]:
     """Return the denoiser's activations at a noise level, told nothing: the mean over two draws of the noise, the same for all pictures."""
     network, nothing = prior.parts.denoiser.network, prior.embed([""])
     layers: dict[str, Any] = {f"block {number}": network.blocks[number] for number in _BLOCKS}
     layers["convolutions after"] = network.after[-1]
     features: dict[str, list[torch.Tensor]] = {name: [] for name in layers}
-    cover = []
-    for start in range(0, len(animals), _BATCH):
-        images, masks = (
-            torch.stack(parts) for parts in zip(*(framed(a, prior.size_px, 0.8) for a in animals[start : start + _BATCH]), strict=True)
-        )
-        cover.append(functional.adaptive_avg_pool2d(masks, 16))
-        latents = prior.encode(images)
+    for rgb, alpha in zip(animals.rgb.split(_BATCH), animals.alpha.split(_BATCH), strict=True):
+        latents = prior.encode(rgb, alpha)
         sums: dict[str, Any] = dict.fromkeys(layers, 0.0)
         for sample in range(_SAMPLES):
             noise = torch.randn(latents.shape[1:], generator=torch.Generator().manual_seed(sample))
@@ -124,7 +104,7 @@ def denoiser_maps(prior: EmbeddedPrior, animals: list[Animal], t: float) -> dict
                 sums[name] = sums[name] + value / _SAMPLES
         for name, value in sums.items():
             features[name].append(value)
-    return {name: Maps(torch.cat(parts), torch.cat(cover)) for name, parts in features.items()}
+    return {name: Maps(torch.cat(parts), cover_of(animals)) for name, parts in features.items()}
 
 
 def waves(azimuth: torch.Tensor) -> torch.Tensor:
@@ -173,14 +153,15 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=2, help="take one training picture of so many")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    sets = [animals_of(options.train, options.most[0], every=options.every), animals_of(options.held_out, options.most[1], every=1)]
-    known, truth = (torch.tensor([animal.azimuth for animal in animals]) for animals in sets)
+    prior = EmbeddedPrior.from_pretrained(options.prior)
+    places = zip((options.train, options.held_out), options.most, (options.every, 1), strict=True)
+    sets = [animals_of(folder, most, every=every, size_px=prior.size_px) for folder, most, every in places]
+    known, truth = (animals.azimuth for animals in sets)
     print(f"{len(known)} training pictures, {len(truth)} held out\n")
     print("| features | ridge | azimuth error, median | mean | front/back flips, % | left/right, % |\n|---|---|---|---|---|---|")
     encoder = Encoder.from_pretrained()
     taught, asked = (backbone_maps(encoder, animals) for animals in sets)
     print(f"| EfficientNet-Lite0 | {probe(taught, known, asked, truth)} |", flush=True)
-    prior = EmbeddedPrior.from_pretrained(options.prior)
     for t in _LEVELS:
         here, there = (denoiser_maps(prior, animals, t) for animals in sets)
         for name in here:

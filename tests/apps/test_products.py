@@ -104,6 +104,7 @@ def test_a_sheet_is_known_by_its_mark_and_a_photograph_is_not_taken_for_one(tmp_
 def test_a_link_to_itself_is_no_error_of_ours(tmp_path: Path) -> None:
     (tmp_path / "loop.jpg").symlink_to("loop.jpg")
     refuse_own_inputs([tmp_path / "loop.jpg"], {}, options_for(tmp_path / "out"))
+    assert (tmp_path / "loop.jpg").is_symlink() and not (tmp_path / "out").exists()
 
 
 def test_an_output_folder_of_which_nothing_came_goes_away(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ class TrainOptions:
     """Highest noise level at the end of the run, to which it falls evenly; leave out for .5 with Stable Diffusion, else for no fall."""
 
     preset: Literal["tiny", "embedded", "wide", "paper"] = "wide"
-    """tiny: a minute. embedded: half an hour, ribbed and thin. wide: an hour of one core, the best. paper: published sizes, a GPU."""
+    """tiny: a minute. embedded: half an hour, thinner. wide: an hour of one core, the best so far. paper: published sizes, a GPU."""
 
     steps: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
     """Steps of the run; all times in the schedule are shares of it. Leave out for the preset's."""

@@ -105,7 +105,7 @@ def reconstruction_step(
     pictures, hypotheses = _pairs(len(batch), model.config.hypotheses, chosen, device=model.device)
     camera = reading.viewpoints.cameras(pictures, hypotheses, size_px=at.size_px)
     animals = model.individuals(rest, reading, camera, pictures, deform=at.deform, articulate=at.articulate)
-    compared = compare(model, rest, reading, animals, camera, pictures, batch, size_px=at.size_px, colour=at.colour)
+    compared = compare(model, rest, reading, animals, camera, pictures, batch, size_px=at.size_px, colour=at.colour, thin=weights.thin > 0)
     elsewhere = _off_the_words(batch, reading, pictures, hypotheses)
     choices = compared.choice(weights) + weights.view_words * (1 + 3 * at.words) * elsewhere
     share = _shares(choices, pictures, len(batch), at.softness) if chosen is None else choices.new_ones(len(choices)) / len(batch)
@@ -146,11 +146,12 @@ def compare(
     *,
     size_px: int,
     colour: bool,
+    thin: bool,
 ) -> Compared:
-    """Draw N individuals and compare them with their pictures: outline, features, and colours if asked."""
+    """Draw N individuals and compare them with their pictures: outline, features, and if asked colours and thin parts, which are else 0."""
     count = len(pictures)
     target = functional.interpolate(batch.mask[:, None], (size_px, size_px), mode="area")[:, 0]
-    inside, thin = inside_distances(target), thin_parts(target)
+    inside = inside_distances(target)
     layers = [model.features(rest.vertices).expand(count, -1, -1)]
     if colour:
         light = _picked(model.lights(reading.look), pictures)
@@ -166,7 +167,8 @@ def compare(
         hue = colour_loss(drawn[:, channels:], mask, image, goal)
     both, either = torch.minimum(mask, goal).sum((1, 2)), torch.maximum(mask, goal).sum((1, 2))
     iou = (both / either.clamp_min(1e-6)).detach()
-    return Compared(mask_loss(mask, goal), missing_loss(mask, inside[pictures]), thin_loss(mask, thin[pictures]), feature, hue, iou)
+    legs = thin_loss(mask, thin_parts(target)[pictures]) if thin else torch.zeros_like(feature)
+    return Compared(mask_loss(mask, goal), missing_loss(mask, inside[pictures]), legs, feature, hue, iou)
 
 
 def shaded_colours(
