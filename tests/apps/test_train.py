@@ -104,6 +104,7 @@ def test_the_schedule_is_shown(category_data: Path, tmp_path: Path, capsys: pyte
         (["--set", "wings=1"], "--set wings=1: no such number"),
         (["--set", "volume"], "--set volume: expected NAME=NUMBER, from 0 to 1e+06"),
         (["--set", "box_length=2"], "--set box_length=2: expected NAME=NUMBER, from 2.4 to 3.5"),
+        (["--set", "cell_late=0.01"], "--set cell_late=0.01: expected NAME=NUMBER, from 0.05 to 0.5 (e.g. --set cell_late=0.05)"),
         (["--set", "words_until=nan"], "--set words_until=nan: expected NAME=NUMBER, from 0 to 1"),
         (["--set", "words_until=2"], "--set words_until=2: expected"),
         (["--steps", "0"], "--steps 0: expected at least 1"),
@@ -129,11 +130,11 @@ def test_what_cannot_be_is_one_line(
 
 
 def test_weights_and_times_can_be_set(category_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    changes = ["--set", "volume=0.05", "words_until=1", "words_slack_deg=11.25", "thin=10", "box_length=3.5"]
+    changes = ["--set", "volume=0.05", "words_until=1", "words_slack_deg=11.25", "thin=10", "box_length=3.5", "cell_early=0.3"]
     assert main([*words_for(category_data, tmp_path), *changes, "--show-schedule"]) == 0
     told = {line.split()[0]: line.split()[1] for line in capsys.readouterr().out.splitlines() if line.startswith("  ")}
     assert (told["volume"], told["words_until"], told["words_slack_deg"], told["mask"]) == ("0.05", "1.0", "11.25", "10")
-    assert (told["thin"], told["box_length"]) == ("10", "3.5")
+    assert (told["thin"], told["box_length"], told["cell_early"]) == ("10", "3.5", "0.3")
     assert main([*words_for(category_data, tmp_path), *changes]) == 0
     assert "--threads 1" in (card := (tmp_path / "model" / "README.md").read_text()) and " ".join(changes) in card
 

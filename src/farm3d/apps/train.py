@@ -24,10 +24,11 @@ __all__ = ["train"]
 _TELL_EVERY_S = 30.0
 _KEPT_PX = 128
 _LARGEST = 1e6
-_BOX_LENGTH, _SHORTEST_BOX = "box_length", 2.4  # half of the box, in front of the animal's middle and behind it
+_BOX_LENGTH = "box_length"  # half of the box, in front of the animal's middle and behind it
+_LEAST = {_BOX_LENGTH: 2.4, "cell_early": 0.05, "cell_late": 0.05}
 _LAST_NOISE = 0.5  # section 4.2's advice for Stable Diffusion
 _TIMES = (
-    *("size_from", "cell_from", "sharp_at", "table_from", "explore", "words_until", "standing_until"),
+    *("size_from", "cell_from", "sharp_at", "table_from", "explore", "words_until", "standing_until", "thin_until"),
     *("articulation_from", "centred_from", "colour_from", "deformation_from", "virtual_from"),
 )
 _PARTS = ("articulation", "deformation", "hypotheses", "elevation", "local-features", "tail")
@@ -174,7 +175,7 @@ def _changed(run: Run, changes: tuple[str, ...]) -> Run:
     from farm3d.model.fields import HALF_BOX
 
     weights = {field.name: _LARGEST for field in dataclasses.fields(run.weights)}
-    times = {**dict.fromkeys(_TIMES, 1.0), "words_slack_deg": 180.0}
+    times = {**dict.fromkeys(_TIMES, 1.0), "words_slack_deg": 180.0, "cell_early": 0.5, "cell_late": 0.5}
     sizes = {"sdf_fall": 2.0, "azimuth_reach_deg": 89.0, _BOX_LENGTH: HALF_BOX}
     for change in changes:
         name, _, text = change.partition("=")
@@ -185,7 +186,7 @@ def _changed(run: Run, changes: tuple[str, ...]) -> Run:
             value = float(text)
         except ValueError:
             value = -1.0
-        least = _SHORTEST_BOX if name == _BOX_LENGTH else 0
+        least = _LEAST.get(name, 0)
         if not least <= value <= most:
             raise InputError(f"--set {change:.60}: expected NAME=NUMBER, from {least:g} to {most:g}", hint=f"e.g. --set {name}={least:g}")
         part = "weights" if name in weights else "schedule" if name in times else "config"

@@ -11,11 +11,12 @@ from scipy.sparse.csgraph import dijkstra
 
 from farm3d.core.shapes import Float, Int, Tensor, checked
 
-__all__ = ["BODY_NAMES", "LEG_NAMES", "Bones", "find_quadruped_bones"]
+__all__ = ["BODY_NAMES", "LEG_NAMES", "TRUNK_NAMES", "Bones", "find_quadruped_bones"]
 
 FRONT_NAMES = ("spine_01", "neck_01", "neck_02", "head")
 REAR_NAMES = ("lumbar_01", "lumbar_02", "pelvis_01", "pelvis_02")
 BODY_NAMES = FRONT_NAMES + REAR_NAMES
+TRUNK_NAMES = tuple(name for name in BODY_NAMES if name != "head")
 LEG_NAMES = ("leg_front_L", "leg_rear_L", "leg_rear_R", "leg_front_R")  # the quadrants Q0 .. Q3 of section 2.5
 TAIL_NAMES = ("tail_01", "tail_02", "tail_03")
 

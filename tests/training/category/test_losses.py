@@ -20,6 +20,7 @@ from farm3d.training.category.losses import (
     inside_distances,
     mask_loss,
     missing_loss,
+    ripple_loss,
     score_loss,
     thin_loss,
     thin_parts,
@@ -147,3 +148,27 @@ def test_pressure_fills_a_hollow_and_pushes_outward() -> None:
     assert vertices.grad is not None
     outward = vertex_normals(vertices.detach(), rest.faces)
     assert float(torch.nn.functional.cosine_similarity(-vertices.grad, outward).min()) > 0.9
+
+
+def test_ribs_cost_and_an_even_trunk_does_not() -> None:
+    depth = torch.tensor(0.08, requires_grad=True)
+    along = torch.tensor([[0.0, 0.0, 1.0]])
+
+    def ribbed(points: torch.Tensor) -> torch.Tensor:
+        radius = 0.4 + depth * torch.cos(2 * math.pi / 0.49 * points[:, 2])
+        return points[:, :2].norm(dim=1) - radius
+
+    z = torch.linspace(-1.5, 1.5, 400)
+    points = torch.stack([torch.full_like(z, 0.4), torch.zeros_like(z), z], 1)
+    loss = ripple_loss(ribbed, points, along.expand(400, 3))
+    bend = 2 * 0.08 * (1 - math.cos(2 * math.pi * 0.12 / 0.49)) / 0.12
+    assert float(loss.detach()) == pytest.approx(bend**2 / 2, rel=0.05)
+    loss.backward()
+    assert depth.grad is not None and depth.grad > 0
+    across = ripple_loss(ribbed, points, torch.tensor([[0.0, 1.0, 0.0]]).expand(400, 3))  # round, not ribbed: what a trunk is
+    field = ShapeField(octaves=2, hidden=16, layers=1)
+    rest = rest_shape(
+        field, make_scaffold(field, CategoryConfig("toy", sdf_octaves=2, sdf_hidden=16, sdf_layers=1), cell=0.2, centred=False)
+    )
+    even = ripple_loss(field, rest.vertices, along.expand(len(rest.vertices), 3))
+    assert max(float(across.detach()), float(even.detach())) < 0.1 < 0.5 < float(loss.detach())

@@ -38,6 +38,11 @@ def test_a_training_may_begin_with_standing_animals() -> None:
     assert not Schedule(100).at(0).standing
 
 
+def test_thin_parts_count_less_and_less() -> None:
+    schedule = Schedule(100, thin_until=0.4)
+    assert [schedule.at(step).thin for step in (0, 10, 20, 40, 99)] == [1.0, 0.75, 0.5, 0.0, 0.0]
+
+
 def test_a_mirrored_picture_is_mirrored_in_all() -> None:
     pictures = toy_pictures()
     numbers = np.arange(6)

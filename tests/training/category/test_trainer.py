@@ -141,7 +141,7 @@ BROKEN = (
 def all_on(tmp_path_factory: pytest.TempPathFactory) -> CategoryTrainer:
     """A training with every loss switched on, after three steps."""
     everything = {"articulation_from": 0.0, "colour_from": 0.0, "deformation_from": 0.0, "words_until": 1.0}
-    run = dataclasses.replace(run_of(**everything), weights=Weights(view_words=0.3, view=1.0, volume=0.02, thin=1.0))
+    run = dataclasses.replace(run_of(**everything), weights=Weights(view_words=0.3, view=1.0, volume=0.02, thin=1.0, ripple=0.1))
     trainer = CategoryTrainer(run, toy_pictures(), tmp_path_factory.mktemp("all on"))
     for _ in range(3):
         trainer.one_step()

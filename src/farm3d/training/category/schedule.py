@@ -14,7 +14,8 @@ class Weights:
     ``choice_feature`` is the feature loss's factor where hypotheses are compared: about fifty times, relative to the mask, that of the
     reconstruction itself, as in section 2.8. ``view_words`` adds to a hypothesis that disagrees with the view the words asked for, four
     times as much at the beginning; ``view`` pulls azimuths to that view and fades, both over ``Schedule.words_until``. ``volume`` fills
-    what no outline shows (``losses.volume_loss``), ``thin`` grows legs (``losses.thin_loss``).
+    what no outline shows (``losses.volume_loss``), ``thin`` grows legs (``losses.thin_loss``) and fades over ``Schedule.thin_until``,
+    ``ripple`` smooths the trunk (``losses.ripple_loss``).
     """
 
     mask: float = 10.0
@@ -28,6 +29,7 @@ class Weights:
     articulation: float = 0.2
     deformation: float = 10.0
     volume: float = 0.0
+    ripple: float = 0.0
     view_words: float = 0.0
     view: float = 0.0
     virtual: float = 0.0
@@ -52,6 +54,7 @@ class Schedule:
         words_slack_deg: how far from that view an azimuth may be at no cost.
         standing_until: when animals begin to be shown in other poses than standing ones, where words tell. Thin legs that swing are seldom
             where the rest shape has them, and are taken for nothing until it has some.
+        thin_until: when thin parts no longer count more than others, which they do less and less: legs that are there grow thick from it.
         articulation_from, centred_from, colour_from, deformation_from, virtual_from: when these begin.
         decay_from: from when learning rates fall, to ``decay_to`` of their height.
         virtual_every: steps between virtual views; virtual_views: pictures in each.
@@ -77,6 +80,7 @@ class Schedule:
     words_until: float = 0.2
     words_slack_deg: float = 0.0
     standing_until: float = 0.0
+    thin_until: float = 0.5
     articulation_from: float = 0.06
     centred_from: float = 0.25
     colour_from: float = 0.45
@@ -108,6 +112,7 @@ class Schedule:
             softness=first * (last / first) ** along if step >= self.uniform_steps else float("inf"),
             words=max(1 - done / self.words_until, 0.0) if self.words_until > 0 else 0.0,
             words_slack_deg=self.words_slack_deg,
+            thin=max(1 - done / self.thin_until, 0.0) if self.thin_until > 0 else 0.0,
             standing=done < self.standing_until,
             articulate=done >= self.articulation_from,
             centred=done >= self.centred_from,
@@ -122,7 +127,7 @@ class Schedule:
 class Moment:
     """What holds at one step, as :class:`Schedule` says.
 
-    ``softness`` is infinite where all hypotheses count the same; ``words`` falls from 1 to 0; ``standing``: no others are
+    ``softness`` is infinite where all hypotheses count the same; ``words`` and ``thin`` fall from 1 to 0; ``standing``: no others are
     shown.
     """
 
@@ -134,6 +139,7 @@ class Moment:
     softness: float
     words: float
     words_slack_deg: float
+    thin: float
     standing: bool
     articulate: bool
     centred: bool

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from torch.nn import functional
 
 from farm3d.core.color import linear_from_srgb
 from farm3d.core.shapes import Float, Int, Tensor
+from farm3d.geometry.quadruped import TRUNK_NAMES
 from farm3d.geometry.surface import vertex_normals
 from farm3d.model.category.model import CategoryModel, Individuals
 from farm3d.model.category.networks import Reading
@@ -27,6 +29,7 @@ from farm3d.training.category.losses import (
     inside_distances,
     mask_loss,
     missing_loss,
+    ripple_loss,
     score_loss,
     thin_loss,
     thin_parts,
@@ -39,6 +42,7 @@ from farm3d.training.category.schedule import Moment, Weights
 __all__ = ["Compared", "StepResult", "compare", "mirrored_hypothesis", "reconstruction_step", "shaded_colours"]
 
 _EIKONAL_POINTS = 2000
+_RIPPLE_POINTS = 600
 _EIKONAL_JITTER = 0.35  # section 2.2: of the mesh's own vertices
 
 
@@ -100,6 +104,7 @@ def reconstruction_step(
         chosen: the hypothesis to draw of each picture; None draws all of them and lets each count as it fits.
         generator: of the regulariser's points, on the CPU wherever the model is: equal seeds mean the same everywhere.
     """
+    weights = dataclasses.replace(weights, thin=at.thin * weights.thin)
     rest = rest_shape(model.shape, scaffold)
     reading = model.reader(batch.features, batch.rgb, batch.mask)
     pictures, hypotheses = _pairs(len(batch), model.config.hypotheses, chosen, device=model.device)
@@ -122,6 +127,8 @@ def reconstruction_step(
         terms["thin"] = (compared.thin * share).sum()
     if weights.volume > 0:
         terms["volume"] = volume_loss(rest.vertices, rest.faces)
+    if weights.ripple > 0:
+        terms["ripple"] = ripple_loss(model.shape, *_trunk_points(rest, generator))
     if at.words > 0 and weights.view > 0:
         terms["view"] = at.words * view_loss(reading.viewpoints.azimuth, batch.views, slack_deg=at.words_slack_deg).mean()
     if at.articulate:
@@ -207,6 +214,18 @@ def _eikonal_points(rest: RestShape, box: tuple[float, float, float], generator:
     chosen = torch.randint(len(vertices), (_EIKONAL_POINTS // 2,), generator=generator).to(vertices.device)
     near = vertices[chosen] + _EIKONAL_JITTER * (2 * torch.rand(len(chosen), 3, generator=generator).to(vertices) - 1)
     return torch.cat([spread, near])
+
+
+def _trunk_points(rest: RestShape, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Return points of the left half of trunk and neck, and the way the nearest bone runs there."""
+    bones = [rest.skeleton.names.index(name) for name in TRUNK_NAMES]
+    skin = rest.skin[: rest.half, bones]
+    there = torch.nonzero(skin.sum(1) > 0.5).flatten()
+    if not len(there):  # a shape that has just fallen to pieces
+        there = torch.arange(rest.half, device=rest.vertices.device)
+    chosen = there[torch.randint(len(there), (_RIPPLE_POINTS,), generator=generator).to(there.device)]
+    runs = functional.normalize(rest.skeleton.ends[bones] - rest.skeleton.starts[bones], dim=1)
+    return rest.vertices.detach()[chosen], runs[skin[chosen].argmax(1)]
 
 
 def _picked(light: Light, rows: Tensor) -> Light:
