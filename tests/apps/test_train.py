@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from tests.testing.tiny_models import tiny_stable_diffusion, tiny_vit
 from tests.testing.train_words import words_for
 
@@ -107,6 +108,8 @@ def test_the_schedule_is_shown(category_data: Path, tmp_path: Path, capsys: pyte
         (["--set", "cell_late=0.01"], "--set cell_late=0.01: expected NAME=NUMBER, from 0.05 to 0.5 (e.g. --set cell_late=0.05)"),
         (["--set", "words_until=nan"], "--set words_until=nan: expected NAME=NUMBER, from 0 to 1"),
         (["--set", "words_until=2"], "--set words_until=2: expected"),
+        (["--start", "horse"], "--start horse: not a learned category (give a folder that `farm3d train` wrote, or horse-learned)"),
+        (["--start", "./nothing"], "nothing"),
         (["--steps", "0"], "--steps 0: expected at least 1"),
         (["--data", "nowhere"], "nowhere: no such folder"),
         (["--features", "dino"], "features: toy-photos-features"),
@@ -137,6 +140,20 @@ def test_weights_and_times_can_be_set(category_data: Path, tmp_path: Path, capsy
     assert (told["thin"], told["box_length"], told["cell_early"]) == ("10", "3.5", "0.3")
     assert main([*words_for(category_data, tmp_path), *changes]) == 0
     assert "--threads 1" in (card := (tmp_path / "model" / "README.md").read_text()) and " ".join(changes) in card
+
+
+def test_a_training_may_begin_with_another_animals_shape(
+    trained: Path, category_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begun = [*words_for(category_data, tmp_path), "--start", str(trained / "model")]
+    assert main([*begun, "--show-schedule"]) == 0
+    assert "shape_from       0.06" in capsys.readouterr().out
+    assert main([*begun, "--set", "shape_from=1"]) == 0  # never changed
+    one, other = (LearnedCategory.from_pretrained(folder / "model").model.shape.state_dict() for folder in (trained, tmp_path))
+    assert all(torch.equal(value, other[name]) for name, value in one.items())
+    assert "--start model --set shape_from=1" in (tmp_path / "model" / "README.md").read_text()
+    assert main(words_for(category_data, tmp_path)) == 2
+    assert "another start" in capsys.readouterr().err
 
 
 def test_another_run_in_the_state_folder_is_refused(trained: Path, category_data: Path, capsys: pytest.CaptureFixture[str]) -> None:

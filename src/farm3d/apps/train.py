@@ -7,6 +7,7 @@ import dataclasses
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from farm3d.apps.picture_prior import checked_device
@@ -16,6 +17,7 @@ from farm3d.apps.train_options import TrainOptions
 from farm3d.core.errors import InputError
 
 if TYPE_CHECKING:
+    from farm3d.core.shapes import Tensor
     from farm3d.training.category.trainer import CategoryTrainer, Progress, Run
     from farm3d.training.category.virtual_views import Critic
 
@@ -26,10 +28,11 @@ _KEPT_PX = 128
 _LARGEST = 1e6
 _BOX_LENGTH = "box_length"  # half of the box, in front of the animal's middle and behind it
 _LEAST = {_BOX_LENGTH: 2.4, "cell_early": 0.05, "cell_late": 0.05}
+_SHAPE_FROM = 0.06  # of a run that begins with an animal's shape
 _LAST_NOISE = 0.5  # section 4.2's advice for Stable Diffusion
 _TIMES = (
     *("size_from", "cell_from", "sharp_at", "table_from", "explore", "words_until", "standing_until", "thin_until"),
-    *("articulation_from", "centred_from", "colour_from", "deformation_from", "virtual_from"),
+    *("shape_from", "articulation_from", "centred_from", "colour_from", "deformation_from", "virtual_from"),
 )
 _PARTS = ("articulation", "deformation", "hypotheses", "elevation", "local-features", "tail")
 
@@ -64,6 +67,9 @@ def train(options: TrainOptions) -> int:
     _, channels, grid, _ = loaded.pictures.features.shape
     run = preset(loaded.category, channels=channels, seed=options.seed, **more)
     run = _without(dataclasses.replace(run, config=dataclasses.replace(run.config, grid=grid)), options.without)
+    start = None
+    if options.start is not None:
+        run, start = _begun(run, options.start)
     run = _changed(run, options.change)
     if options.show_schedule:
         print(_table(run))
@@ -89,6 +95,7 @@ def train(options: TrainOptions) -> int:
                 run,
                 loaded.pictures,
                 options.state,
+                start=start,
                 critic=_critic(options, loaded.category, device),
                 should_stop=stopped,
                 report=_tell(),
@@ -159,6 +166,22 @@ def _critic(options: TrainOptions, category: str, device: str) -> Critic | None:
     return Critic(model, critic_prompts(category, barn=barn), CriticOptions(distill, t_max_end=end))
 
 
+def _begun(run: Run, model: str) -> tuple[Run, dict[str, Tensor]]:
+    """Return the run that begins with the shape of a learned category, held until views are found, and that shape's tensors."""
+    from farm3d.model.category.learned import LearnedCategory, LearnedConfig
+    from farm3d.model.folder import model_kind, model_path
+    from farm3d.training.category.trainer import digest_of
+
+    if model_kind(model_path(model)) not in ("", LearnedConfig.__name__):
+        raise InputError(f"--start {model}: not a learned category", hint="give a folder that `farm3d train` wrote, or horse-learned")
+    there = LearnedCategory.from_pretrained(model).model
+    sizes = {name: getattr(there.config, name) for name in ("sdf_octaves", "sdf_hidden", "sdf_layers", "sdf_fall")}
+    shape = there.shape.state_dict()
+    config, schedule = dataclasses.replace(run.config, **sizes), dataclasses.replace(run.schedule, shape_from=_SHAPE_FROM)
+    digest = digest_of(*(tensor.numpy() for tensor in shape.values()))
+    return dataclasses.replace(run, config=config, schedule=schedule, start=digest), shape
+
+
 def _without(run: Run, parts: tuple[str, ...]) -> Run:
     names = [part.replace("-", "_") for part in parts if part != "view-words"]
     weights = dataclasses.replace(run.weights, view_words=0.0, view=0.0) if "view-words" in parts else run.weights
@@ -203,7 +226,7 @@ def _words(options: TrainOptions) -> list[str]:
         "--critic-noise-end": options.critic_noise_end,
         "--threads": options.threads,
     }
-    said = {"--without": options.without, "--set": options.change}
+    said = {"--start": () if options.start is None else (Path(options.start).name,), "--without": options.without, "--set": options.change}
     said |= {name: tuple(map(str, value if isinstance(value, tuple) else (value,))) for name, value in numbers.items() if value is not None}
     return [word for name, values in said.items() if values for word in (name, *values)]
 

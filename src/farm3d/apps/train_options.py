@@ -48,6 +48,9 @@ class TrainOptions:
     seed: Annotated[int, tyro.conf.arg(metavar="N")] = 0
     """Of weights, order and chance."""
 
+    start: Annotated[str | None, tyro.conf.arg(metavar="MODEL", help_behavior_hint="")] = None
+    """Begin with the shape of a learned category, such as horse-learned, held until views are found; leave out for an ellipsoid."""
+
     features: Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="")] = None
     """Which set of features, where the folder holds several."""
 

@@ -15,6 +15,7 @@ from tests.testing.toy_category import toy_pictures
 
 from farm3d.core.errors import InputError, NotFiniteError
 from farm3d.model.category.config import CategoryConfig
+from farm3d.model.category.model import CategoryModel
 from farm3d.training.category.schedule import Schedule, Weights
 from farm3d.training.category.trainer import CategoryTrainer, Run
 from farm3d.training.checkpoint import Checkpoint, newest_checkpoint, save_checkpoint
@@ -209,3 +210,23 @@ def test_a_training_of_an_earlier_version_goes_on_if_its_settings_are_the_same(t
     save_checkpoint(tmp_path / "checkpoints", Checkpoint(1, facts, newest.tensors), kind="CategoryTraining")
     with pytest.raises(InputError, match=r"another weights.gone: 2.0, asked for is None"):
         CategoryTrainer(run_of(), toy_pictures(), tmp_path)
+
+
+def test_a_shape_that_is_begun_with_is_held_until_views_are_found(tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    given = CategoryModel(run_of().config).shape.state_dict()
+    run = dataclasses.replace(run_of(shape_from=0.25), start="of the given shape")
+    trainer = CategoryTrainer(run, toy_pictures(), tmp_path / "one", start=given)
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    for _ in range(4):  # of 12: the rate is 0 up to a quarter, and rises after it
+        trainer.one_step()
+    assert all(torch.equal(value, given[name]) for name, value in trainer.model.shape.state_dict().items())
+    assert any(not torch.equal(value, before[name]) for name, value in trainer.model.state_dict().items() if name.startswith("reader."))
+    trainer.one_step()
+    assert any(not torch.equal(value, given[name]) for name, value in trainer.model.shape.state_dict().items())
+    stopped = CategoryTrainer(run, toy_pictures(), tmp_path / "two", start=given, should_stop=lambda: stopped.step == 5)
+    assert not stopped.run() and same(stopped, trainer)
+    with pytest.raises(InputError, match="another start"):
+        CategoryTrainer(run_of(shape_from=0.25), toy_pictures(), tmp_path / "two")
+    gone_on = CategoryTrainer(run, toy_pictures(), tmp_path / "two", start=given)
+    assert same(gone_on, trainer)

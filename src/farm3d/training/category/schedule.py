@@ -7,6 +7,9 @@ from dataclasses import dataclass
 __all__ = ["Moment", "Schedule", "Weights"]
 
 
+_SHAPE_SLOPE = 0.036  # share of the run over which the rate of a held shape rises
+
+
 @dataclass(frozen=True)
 class Weights:
     """Factors of the losses (section 3, where a figure is the paper's; features are divided by their spread here, the paper's are not).
@@ -55,6 +58,8 @@ class Schedule:
         standing_until: when animals begin to be shown in other poses than standing ones, where words tell. Thin legs that swing are seldom
             where the rest shape has them, and are taken for nothing until it has some.
         thin_until: when thin parts no longer count more than others, which they do less and less: legs that are there grow thick from it.
+        shape_from: when the rest shape begins to change, for one that is begun with an animal's: as long as views are not found, pictures
+            from all sides make it round again. 0 changes it from the first step.
         articulation_from, centred_from, colour_from, deformation_from, virtual_from: when these begin.
         decay_from: from when learning rates fall, to ``decay_to`` of their height.
         virtual_every: steps between virtual views; virtual_views: pictures in each.
@@ -81,6 +86,7 @@ class Schedule:
     words_slack_deg: float = 0.0
     standing_until: float = 0.0
     thin_until: float = 0.5
+    shape_from: float = 0.0
     articulation_from: float = 0.06
     centred_from: float = 0.25
     colour_from: float = 0.45
@@ -94,6 +100,10 @@ class Schedule:
     rate_features: float = 2e-3
     rate_networks: float = 5e-4
     clip: float = 1.0
+
+    def shape_share(self, step: int) -> float:
+        """Return by how much of its rate the shape field changes: all of it, or a slope from ``shape_from`` on."""
+        return min(max((step / self.steps - self.shape_from) / _SHAPE_SLOPE, 0.0), 1.0) if self.shape_from > 0 else 1.0
 
     def at(self, step: int) -> Moment:
         """Return what holds at a step, from 0."""
@@ -119,6 +129,7 @@ class Schedule:
             colour=done >= self.colour_from,
             deform=done >= self.deformation_from,
             virtual=done >= self.virtual_from and step % self.virtual_every == 0,
+            shape=self.shape_share(step),
             rate=min((step + 1) / 50, 1.0) * self.decay_to**fall,
         )
 
@@ -146,4 +157,5 @@ class Moment:
     colour: bool
     deform: bool
     virtual: bool
+    shape: float
     rate: float

@@ -49,12 +49,14 @@ class Run:
         config: of the model.
         schedule, weights: what is on when, and what counts how much.
         seed: of weights, order and chance.
+        start: sha256 of the shape that it begins with; empty for the ellipsoid.
     """
 
     config: CategoryConfig
     schedule: Schedule
     weights: Weights
     seed: int = 0
+    start: str = ""
 
     def facts(self, *, pictures: str, critic: str) -> dict[str, Any]:
         """Return it for a checkpoint, with the digests of pictures and critic."""
@@ -107,6 +109,7 @@ class CategoryTrainer:
         pictures: PictureSet,
         folder: Path,
         *,
+        start: Mapping[str, Tensor] | None = None,
         critic: Critic | None = None,
         should_stop: Callable[[], object] = lambda: None,
         report: Callable[[Progress], None] = lambda progress: None,
@@ -125,7 +128,10 @@ class CategoryTrainer:
         self._look_every, self._checkpoint_s = look_every, 60 * checkpoint_minutes
         torch.manual_seed(run.seed)  # the networks' initial weights; nothing else draws from the global stream
         self.device = torch.device(device)
-        self.model = CategoryModel(run.config).to(self.device)
+        self.model = CategoryModel(run.config)
+        if start is not None:
+            self.model.shape.load_state_dict(start)
+        self.model.to(self.device)
         self.step = 0
         self.hours = 0.0
         self._window: dict[str, list[float]] = {}  # figures of the steps since the log's last line
@@ -259,7 +265,7 @@ class CategoryTrainer:
         for group, options in zip(self._groups, self._optimizer.param_groups, strict=True):
             norm = nn.utils.clip_grad_norm_(group.parameters, self.settings.schedule.clip)
             self._refuse_nonfinite(float(norm), f"the gradient of {group.name}", numbers)
-            options["lr"] = group.rate * at.rate
+            options["lr"] = group.rate * at.rate * (at.shape if group.name == "shape" else 1.0)
         self._optimizer.step()
 
     def _refuse_nonfinite(self, value: float, what: str, numbers: np.ndarray) -> None:
@@ -318,7 +324,7 @@ class CategoryTrainer:
             self.scaffold = Scaffold(crossings, skeleton, cell).to(self.device)
 
     def _require_same(self, there: Mapping[str, Any]) -> None:
-        there, here = ({"processes": 1, "device": "cpu", **facts} for facts in (there, _plain(self._facts)))
+        there, here = ({"processes": 1, "device": "cpu", "start": "", **facts} for facts in (there, _plain(self._facts)))
         for name, value in _plain(_DEFAULTS).items():  # what an earlier version did not know yet was as it is where nothing is said
             there[name] = {**value, **there.get(name, {})}
         for name in here:
