@@ -34,8 +34,9 @@ ROWS: dict[str, tuple[str, ...]] = {
     "no view words": ("--without", "view-words"),
     "with the critic": ("--prior", "SHIPPED"),
     "no pressure from within": ("--set", "volume=0"),
-    "higher octaves less": ("--set", "sdf_fall=0.75"),
-    "thin parts more": ("--set", "thin=10"),
+    "ribs at no cost": ("--set", "ripple=0"),
+    "thin parts as all others": ("--set", "thin=0"),
+    "begun as a learned horse": ("--start", "horse-learned"),
     "standing animals first": ("--set", "standing_until=0.25"),
     "preset embedded": ("--preset", "embedded"),
 }
