@@ -41,6 +41,7 @@ def test_a_training_may_begin_with_standing_animals() -> None:
 def test_thin_parts_count_less_and_less() -> None:
     schedule = Schedule(100, thin_until=0.4)
     assert [schedule.at(step).thin for step in (0, 10, 20, 40, 99)] == [1.0, 0.75, 0.5, 0.0, 0.0]
+    assert Schedule(100, thin_until=0).at(99).thin == 1
 
 
 def test_a_mirrored_picture_is_mirrored_in_all() -> None:

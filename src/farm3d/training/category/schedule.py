@@ -57,7 +57,8 @@ class Schedule:
         words_slack_deg: how far from that view an azimuth may be at no cost.
         standing_until: when animals begin to be shown in other poses than standing ones, where words tell. Thin legs that swing are seldom
             where the rest shape has them, and are taken for nothing until it has some.
-        thin_until: when thin parts no longer count more than others, which they do less and less: legs that are there grow thick from it.
+        thin_until: when thin parts no longer count more than others, which they do less and less: legs that are there grow thick from it. 0
+            lets them count as much to the end.
         shape_from: when the rest shape begins to change, for one that is begun with an animal's: as long as views are not found, pictures
             from all sides make it round again. 0 changes it from the first step.
         articulation_from, centred_from, colour_from, deformation_from, virtual_from: when these begin.
@@ -122,7 +123,7 @@ class Schedule:
             softness=first * (last / first) ** along if step >= self.uniform_steps else float("inf"),
             words=max(1 - done / self.words_until, 0.0) if self.words_until > 0 else 0.0,
             words_slack_deg=self.words_slack_deg,
-            thin=max(1 - done / self.thin_until, 0.0) if self.thin_until > 0 else 0.0,
+            thin=max(1 - done / self.thin_until, 0.0) if self.thin_until > 0 else 1.0,
             standing=done < self.standing_until,
             articulate=done >= self.articulation_from,
             centred=done >= self.centred_from,
