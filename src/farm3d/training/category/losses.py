@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from scipy.ndimage import distance_transform_edt
@@ -148,13 +149,14 @@ def eikonal_loss(field: ShapeField, points: Float[Tensor, "P 3"]) -> Float[Tenso
     return (slope.norm(dim=-1) - 1).square().mean()
 
 
-def ripple_loss(field: ShapeField, points: Float[Tensor, "P 3"], along: Float[Tensor, "P 3"]) -> Float[Tensor, ""]:
+def ripple_loss(field: Callable[[Tensor], Tensor], points: Float[Tensor, "P 3"], along: Float[Tensor, "P 3"]) -> Float[Tensor, ""]:
     """Mean squared bend of the surface along the body, as a change of slope over a quarter of a rib. Ours.
 
     Discs across trunk and neck fill the outlines of poses that the bones do not reach, and no outline shows them: they come .49 canonical
     units apart in every learned animal. A round, even trunk has none of this; legs and heads do, and are not asked.
 
     Args:
+        field: signed distances of points, ``[P, 3] -> [P]``.
         points: on the surface; no gradient goes to them.
         along: unit vectors, the way the body runs at each.
     """
