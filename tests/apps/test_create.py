@@ -155,7 +155,7 @@ def test_no_picture_that_shows_an_animal_is_one_line_and_no_file(model: Path, tm
 @pytest.mark.parametrize(
     ("words", "more", "expected"),
     [
-        ("a white unicorn", [], "shipped: cow, cow-learned, horse, horse-learned, sheep"),
+        ("a white unicorn", [], "shipped: cow, cow-learned, horse, horse-learned, sheep, sheep-learned"),
         ("a horse and a cow", [], "which is it"),
         ("...", [], "no words to draw from"),
         ("a horse", ["--tries", "0"], "--tries 0"),

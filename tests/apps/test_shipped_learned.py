@@ -24,7 +24,7 @@ from farm3d.render.renderer import render
 from farm3d.structures import Light
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "horse.png"
-SHIPPED = ("cow-learned", "horse-learned")
+SHIPPED = ("cow-learned", "horse-learned", "sheep-learned")
 
 
 @pytest.mark.parametrize("name", SHIPPED)
