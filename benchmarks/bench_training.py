@@ -56,7 +56,7 @@ PRIOR = REPOSITORY / "src" / "farm3d" / "weights" / "embedded_prior"
 _LOSSES = (
     *("mask_loss", "missing_loss", "feature_loss", "colour_loss", "score_loss", "inside_distances"),
     *("thin_loss", "thin_parts"),
-    *("view_loss", "volume_loss", "articulation_loss", "deformation_loss"),
+    *("view_loss", "volume_loss", "ripple_loss", "articulation_loss", "deformation_loss"),
 )
 _KERNELS = (_fast._Rasterize, _fast._Interpolate, _fast._Antialias, _fast._RenderAttributes)
 _PARTS: tuple[tuple[str, tuple[tuple[Any, str], ...]], ...] = (

@@ -170,16 +170,13 @@ def _begun(run: Run, model: str) -> tuple[Run, dict[str, Tensor]]:
     """Return the run that begins with the shape of a learned category, held until views are found, and that shape's tensors."""
     from farm3d.model.category.learned import LearnedCategory, LearnedConfig
     from farm3d.model.folder import model_kind, model_path
-    from farm3d.training.category.trainer import digest_of
 
     if model_kind(model_path(model)) not in ("", LearnedConfig.__name__):
         raise InputError(f"--start {model}: not a learned category", hint="give a folder that `farm3d train` wrote, or horse-learned")
     there = LearnedCategory.from_pretrained(model).model
     sizes = {name: getattr(there.config, name) for name in ("sdf_octaves", "sdf_hidden", "sdf_layers", "sdf_fall")}
-    shape = there.shape.state_dict()
     config, schedule = dataclasses.replace(run.config, **sizes), dataclasses.replace(run.schedule, shape_from=_SHAPE_FROM)
-    digest = digest_of(*(tensor.numpy() for tensor in shape.values()))
-    return dataclasses.replace(run, config=config, schedule=schedule, start=digest), shape
+    return dataclasses.replace(run, config=config, schedule=schedule), there.shape.state_dict()
 
 
 def _without(run: Run, parts: tuple[str, ...]) -> Run:

@@ -8,7 +8,7 @@ import torch
 from tests.testing.toy_category import toy_pictures
 
 from farm3d.training.category.pictures import FEW_STANDING, PictureSet, mirrored_view
-from farm3d.training.category.schedule import Schedule
+from farm3d.training.category.schedule import Schedule, Weights
 from farm3d.training.category.step import mirrored_hypothesis
 
 
@@ -42,6 +42,7 @@ def test_thin_parts_count_less_and_less() -> None:
     schedule = Schedule(100, thin_until=0.4)
     assert [schedule.at(step).thin for step in (0, 10, 20, 40, 99)] == [1.0, 0.75, 0.5, 0.0, 0.0]
     assert Schedule(100, thin_until=0).at(99).thin == 1
+    assert schedule.at(20).faded(Weights(thin=8.0, mask=3.0)) == Weights(thin=4.0, mask=3.0)
 
 
 def test_a_mirrored_picture_is_mirrored_in_all() -> None:

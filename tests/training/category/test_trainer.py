@@ -128,10 +128,10 @@ def test_what_is_not_finite_stops_before_the_update(tmp_path: Path) -> None:
     assert all(torch.equal(before[name], value) for name, value in state_of(trainer).items())
 
 
-TERMS = ("mask", "missing", "thin", "feature", "score", "eikonal", "view", "volume", "articulation", "deformation", "colour")
+TERMS = ("mask", "missing", "thin", "feature", "score", "eikonal", "view", "volume", "ripple", "articulation", "deformation", "colour")
 MODULES = ("shape", "features", "reader", "deformation", "articulation", "albedo", "light")
 BROKEN = (
-    *(("term", name, value) for name in TERMS for value in ("nan", "inf") if (name, value) not in (("view", "nan"), ("volume", "nan"))),
+    *(("term", name, value) for name in TERMS for value in ("nan", "inf")),
     *(("gradient", name, value) for name in MODULES for value in ("nan", "inf")),
     *(("weight", name, value) for name in MODULES for value in ("nan", "inf")),
     *(("picture", name, value) for name in ("features", "scale") for value in ("nan", "inf")),
@@ -215,7 +215,7 @@ def test_a_training_of_an_earlier_version_goes_on_if_its_settings_are_the_same(t
 def test_a_shape_that_is_begun_with_is_held_until_views_are_found(tmp_path: Path) -> None:
     torch.manual_seed(5)
     given = CategoryModel(run_of().config).shape.state_dict()
-    run = dataclasses.replace(run_of(shape_from=0.25), start="of the given shape")
+    run = run_of(shape_from=0.25)
     trainer = CategoryTrainer(run, toy_pictures(), tmp_path / "one", start=given)
     before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
     for _ in range(4):  # of 12: the rate is 0 up to a quarter, and rises after it
@@ -227,6 +227,6 @@ def test_a_shape_that_is_begun_with_is_held_until_views_are_found(tmp_path: Path
     stopped = CategoryTrainer(run, toy_pictures(), tmp_path / "two", start=given, should_stop=lambda: stopped.step == 5)
     assert not stopped.run() and same(stopped, trainer)
     with pytest.raises(InputError, match="another start"):
-        CategoryTrainer(run_of(shape_from=0.25), toy_pictures(), tmp_path / "two")
+        CategoryTrainer(run, toy_pictures(), tmp_path / "two")
     gone_on = CategoryTrainer(run, toy_pictures(), tmp_path / "two", start=given)
     assert same(gone_on, trainer)

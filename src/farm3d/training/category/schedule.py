@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 __all__ = ["Moment", "Schedule", "Weights"]
@@ -102,10 +103,6 @@ class Schedule:
     rate_networks: float = 5e-4
     clip: float = 1.0
 
-    def shape_share(self, step: int) -> float:
-        """Return by how much of its rate the shape field changes: all of it, or a slope from ``shape_from`` on."""
-        return min(max((step / self.steps - self.shape_from) / _SHAPE_SLOPE, 0.0), 1.0) if self.shape_from > 0 else 1.0
-
     def at(self, step: int) -> Moment:
         """Return what holds at a step, from 0."""
         done = step / self.steps
@@ -130,7 +127,7 @@ class Schedule:
             colour=done >= self.colour_from,
             deform=done >= self.deformation_from,
             virtual=done >= self.virtual_from and step % self.virtual_every == 0,
-            shape=self.shape_share(step),
+            shape=min(max((done - self.shape_from) / _SHAPE_SLOPE, 0.0), 1.0) if self.shape_from > 0 else 1.0,
             rate=min((step + 1) / 50, 1.0) * self.decay_to**fall,
         )
 
@@ -140,7 +137,7 @@ class Moment:
     """What holds at one step, as :class:`Schedule` says.
 
     ``softness`` is infinite where all hypotheses count the same; ``words`` and ``thin`` fall from 1 to 0; ``standing``: no others are
-    shown.
+    shown; ``rate`` is a share of the learning rates, ``shape`` of that of the shape besides.
     """
 
     done: float
@@ -160,3 +157,7 @@ class Moment:
     virtual: bool
     shape: float
     rate: float
+
+    def faded(self, weights: Weights) -> Weights:
+        """Return the weights of outlines as they count now: that of thin parts falls."""
+        return dataclasses.replace(weights, thin=self.thin * weights.thin)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -104,7 +103,7 @@ def reconstruction_step(
         chosen: the hypothesis to draw of each picture; None draws all of them and lets each count as it fits.
         generator: of the regulariser's points, on the CPU wherever the model is: equal seeds mean the same everywhere.
     """
-    weights = dataclasses.replace(weights, thin=at.thin * weights.thin)
+    weights = at.faded(weights)
     rest = rest_shape(model.shape, scaffold)
     reading = model.reader(batch.features, batch.rgb, batch.mask)
     pictures, hypotheses = _pairs(len(batch), model.config.hypotheses, chosen, device=model.device)
@@ -125,11 +124,11 @@ def reconstruction_step(
     }
     if weights.thin > 0:
         terms["thin"] = (compared.thin * share).sum()
-    if weights.volume > 0:
+    if weights.volume != 0:
         terms["volume"] = volume_loss(rest.vertices, rest.faces)
-    if weights.ripple > 0:
+    if weights.ripple != 0:
         terms["ripple"] = ripple_loss(model.shape, *_trunk_points(rest, generator))
-    if at.words > 0 and weights.view > 0:
+    if at.words > 0 and weights.view != 0:
         terms["view"] = at.words * view_loss(reading.viewpoints.azimuth, batch.views, slack_deg=at.words_slack_deg).mean()
     if at.articulate:
         terms["articulation"] = (articulation_loss(animals.angles) * share).sum()

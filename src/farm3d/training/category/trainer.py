@@ -49,14 +49,12 @@ class Run:
         config: of the model.
         schedule, weights: what is on when, and what counts how much.
         seed: of weights, order and chance.
-        start: sha256 of the shape that it begins with; empty for the ellipsoid.
     """
 
     config: CategoryConfig
     schedule: Schedule
     weights: Weights
     seed: int = 0
-    start: str = ""
 
     def facts(self, *, pictures: str, critic: str) -> dict[str, Any]:
         """Return it for a checkpoint, with the digests of pictures and critic."""
@@ -94,6 +92,7 @@ class CategoryTrainer:
         should_stop: asked after every step; a true answer ends :meth:`run` with a checkpoint.
         report: told after every step.
         warn: told what is odd but no error.
+        start: the shape field's tensors to begin with, in place of the ellipsoid's.
         look: called with the trainer every ``look_every`` steps, and at the end.
         ranks: the processes that train together. The first alone writes, reports, warns and looks; ``should_stop`` must answer all alike.
         device: where it computes. Weights, order and chance come from the CPU, and checkpoints fit any device.
@@ -149,6 +148,8 @@ class CategoryTrainer:
             group.parameters = [parameter for module in group.modules for parameter in module.parameters()]
         self._optimizer = torch.optim.Adam([{"params": group.parameters} for group in self._groups], lr=0.0, betas=_BETAS)
         self._facts = run.facts(pictures=pictures.digest, critic="" if critic is None else critic.digest)
+        if start is not None:
+            self._facts["start"] = digest_of(*(tensor.numpy() for tensor in start.values()))
         if ranks.count > 1:
             self._facts["processes"] = ranks.count
         if self.device.type != "cpu":
