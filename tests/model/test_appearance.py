@@ -1,5 +1,6 @@
 """Texture and light: what was painted on comes back."""
 
+import dataclasses
 import math
 
 import pytest
@@ -70,3 +71,16 @@ def test_seen_and_mirrored_sides_get_their_colours(painted) -> None:
         ahead, behind = solid & (z > 0.6), solid & (z < 0.0)
         right = ((red > 2 * blue) & ahead).sum() + ((blue > 2 * red) & behind).sum()
         assert right / (ahead.sum() + behind.sum()) > (0.97 if own_side else 0.93)
+
+
+def test_what_is_not_seen_keeps_the_hue_that_is_expected_of_it(painted) -> None:
+    prior, crop, posed = painted
+    camera = posed.camera.replace(T_camera_world=posed.camera.T_camera_world[0], intrinsics=posed.camera.intrinsics[0])
+    black = dataclasses.replace(crop, image=torch.full_like(crop.image, 0.02))
+    brown, pale = torch.tensor([0.6, 0.25, 0.1]), torch.tensor([0.5, 0.5, 0.5])
+    expected = torch.where(posed.vertices[0, :, :1].detach() > 0, pale, brown)  # pale on the side that is seen, black though it turns out
+    vertices = posed.vertices[0].detach()
+    look = estimate_appearance(prior.template, prior.mirror, vertices, camera, black, texture_px=256, expected=expected)
+    red, green, blue = look.albedo.clamp_min(0.01).unbind(-1)
+    assert (green / red).min() > 0.9 * 0.25 / 0.6  # as differences .5 less everywhere: brown .1, 0, 0
+    assert (blue / red).min() > 0.9 * 0.1 / 0.6

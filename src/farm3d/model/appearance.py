@@ -26,6 +26,8 @@ __all__ = ["Appearance", "TexelMap", "estimate_appearance", "estimate_light", "t
 
 _FACING = 0.15  # cosine below which a surface point is too oblique to take its colour from the picture
 _BLEND = 0.12  # confidence at which a texel relies on its own observation alone
+_LUMINANCE = torch.tensor([0.2126, 0.7152, 0.0722])  # of linear RGB
+_DARK = 0.03  # linear; colours below it count as alike where two are compared by their ratio
 
 
 class Appearance(NamedTuple):
@@ -72,9 +74,9 @@ def estimate_appearance(
     view = functional.normalize(-camera.to_camera(posed), dim=-1)
     colours, confidence = sampler(camera.pixels(posed), -camera.to_camera(posed)[..., 2], normals, view)
     if expected is None:
-        filled = _harmonic_fill(colours, confidence, mirror, rest.faces)
+        filled = _harmonic_fill(colours, confidence, mirror, rest.faces, nothing_seen=0.3)
     else:
-        filled = (expected + _harmonic_fill(colours - expected, confidence, mirror, rest.faces)).clamp(0, 1)
+        filled = _expected_fill(colours, expected, confidence, mirror, rest.faces)
 
     texels = texels or texel_map(rest, mirror, texture_px=texture_px)
     points, texel_normals, base = texels(torch.cat([posed, normals, filled], 1)).split(3, 1)
@@ -162,7 +164,7 @@ def estimate_light(image: Float[Tensor, "H W 3"], trusted: Float[Tensor, "H W"],
     if facing.sum() < 50:
         return default
     n = functional.normalize(normals[facing], dim=-1).double()
-    brightness = image[facing].double() @ torch.tensor([0.2126, 0.7152, 0.0722], dtype=torch.float64).to(n.device)
+    brightness = image[facing].double() @ _LUMINANCE.to(n)
     brightness = brightness / brightness.mean().clamp_min(1e-6)
     # Markings and a dark belly look like shading too: the ridge keeps the slope modest unless all of the surface agrees.
     ridge = torch.diag(torch.tensor([0.0, 0.02, 0.02, 0.02], dtype=torch.float64)).to(n.device)
@@ -231,13 +233,13 @@ def _trusted(mask: Float[Tensor, "S S"]) -> Float[Tensor, "S S"]:
     return torch.from_numpy(np.ascontiguousarray(grey_erosion(mask.cpu().numpy(), size=(width, width)))).to(mask)
 
 
-def _harmonic_fill(colours: Tensor, confidence: Tensor, mirror: Tensor, faces: Tensor) -> Tensor:
-    """Vertex colours: observed ones kept by confidence, mirrored ones next, the rest as smooth as the mesh allows (one sparse solve)."""
+def _harmonic_fill(colours: Tensor, confidence: Tensor, mirror: Tensor, faces: Tensor, *, nothing_seen: float) -> Tensor:
+    """Values at vertices: observed ones kept by confidence, mirrored ones next, the rest as smooth as the mesh allows (one sparse solve)."""
     own, other = confidence, 0.3 * confidence[mirror]
     weight = (own + other).double()
     data = (own[:, None] * colours + other[:, None] * colours[mirror]).double()
     if weight.sum() < 1e-6:
-        return torch.full_like(colours, 0.3)
+        return torch.full_like(colours, nothing_seen)
     triangles = faces.cpu().numpy()
     ends = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]])
     ends = np.concatenate([ends, ends[:, ::-1]])
@@ -248,6 +250,20 @@ def _harmonic_fill(colours: Tensor, confidence: Tensor, mirror: Tensor, faces: T
     system = (diags(20 * weight.cpu().numpy() + 1e-4) + 0.05 * laplacian).tocsc()
     solution = spsolve(system, 20 * data.cpu().numpy() + 1e-4 * mean)
     return torch.from_numpy(np.ascontiguousarray(solution)).to(colours)
+
+
+def _expected_fill(colours: Tensor, expected: Tensor, confidence: Tensor, mirror: Tensor, faces: Tensor) -> Tensor:
+    """What is expected of each vertex, led over into what is observed: brightness by the difference, hue by the ratio.
+
+    By differences alone a dark tail would take green and blue below zero on a brown rump beside it, and leave red; by ratios alone
+    unseen sides come out too bright.
+    """
+    ratio = ((colours.clamp_min(0) + _DARK) / (expected + _DARK)).log()
+    brightness = torch.stack([colours @ _LUMINANCE.to(colours), expected @ _LUMINANCE.to(colours)], 1)
+    change = torch.cat([ratio, brightness[:, :1] - brightness[:, 1:]], 1)
+    change = _harmonic_fill(change, confidence, mirror, faces, nothing_seen=0.0)
+    hue = ((expected + _DARK) * change[:, :3].exp() - _DARK).clamp_min(0.01 * _DARK)
+    return (hue * ((brightness[:, 1] + change[:, 3]).clamp_min(0) / (hue @ _LUMINANCE.to(hue)))[:, None]).clamp(0, 1)
 
 
 def _mirror_faces(faces: Tensor, mirror: Tensor) -> tuple[Tensor, Tensor]:
