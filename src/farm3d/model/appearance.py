@@ -234,7 +234,7 @@ def _trusted(mask: Float[Tensor, "S S"]) -> Float[Tensor, "S S"]:
 
 
 def _harmonic_fill(colours: Tensor, confidence: Tensor, mirror: Tensor, faces: Tensor, *, nothing_seen: float) -> Tensor:
-    """Values at vertices: observed ones kept by confidence, mirrored ones next, the rest as smooth as the mesh allows (one sparse solve)."""
+    """Values at vertices: observed ones kept by confidence, mirrored ones next, the rest as smooth as the mesh allows (a sparse solve)."""
     own, other = confidence, 0.3 * confidence[mirror]
     weight = (own + other).double()
     data = (own[:, None] * colours + other[:, None] * colours[mirror]).double()
