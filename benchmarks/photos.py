@@ -125,7 +125,7 @@ def main() -> int:
         print(f"| {row['photo']} | {row['iou']:.3f} | {row['seconds']} | {row['azimuth_deg']} |")
     ious = [row["iou"] for row in rows]
     times = [row["seconds"] for row in rows if row["seconds"] is not None]
-    quartiles = statistics.quantiles(ious, n=10) if len(ious) > 1 else ious * 9
+    quartiles = statistics.quantiles(ious, n=10, method="inclusive") if len(ious) > 1 else ious * 9
     summary = {
         "count": len(rows),
         "median_iou": round(statistics.median(ious), 4),
