@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from farm3d.core.errors import Cancelled
-from farm3d.model.fitting import FitOptions, Progress, fit
+from farm3d.model import fitting
+from farm3d.model.fitting import FitOptions, Progress, _survivors, fit
 from farm3d.model.objective import Weights, measure, target_of
 from farm3d.model.parameters import Parameters, bounded_angles, camera_of, pose
 from farm3d.model.prior import CategoryPrior
@@ -39,7 +40,7 @@ def drawn_crop(prior: CategoryPrior, azimuth_deg: float) -> tuple[Crop, torch.Te
 def test_finds_the_view_and_outline_of_a_drawn_animal(prior: CategoryPrior, azimuth: float) -> None:
     crop, features = drawn_crop(prior, azimuth)
     found = fit(prior, crop, features=features, options=FitOptions(hypotheses=4, refine_steps=15))
-    turn = (found.hypotheses[0].azimuth_deg - azimuth + 180) % 360 - 180
+    turn = (math.degrees(found.parameters.azimuth[0].item()) - azimuth + 180) % 360 - 180
     assert abs(turn) < 30
     assert found.terms.iou[0] > 0.85
     assert len(found.hypotheses) == 4
@@ -163,3 +164,24 @@ def test_who_knows_the_view_decides_between_starts_that_explain_alike(prior: Cat
     front[1], rear[3] = 0.86, 0.86
     assert first(front)[0] == 65.0 and first(rear)[0] == 115.0
     assert first([1 / 8] * 8)[0] == first(None)[0] and first([1 / 8] * 8)[1] > least
+
+
+def test_what_fits_best_by_itself_survives_beside_what_was_chosen() -> None:
+    order, plain = torch.tensor([2, 0, 3, 1]), torch.tensor([0.3, 0.1, 0.2, 0.4])
+    assert _survivors(order, plain, 2).tolist() == [2, 1]
+    assert _survivors(order, plain, 3).tolist() == [2, 0, 1]
+    assert _survivors(order, plain, 1).tolist() == [2]
+    assert _survivors(torch.tensor([1, 2, 0, 3]), plain, 2).tolist() == [1, 2]
+
+
+def test_the_delivered_view_comes_first_in_the_table(prior: CategoryPrior, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reader speaks for a wrong view at first; the fit has its say later, and confidence is that of what was delivered."""
+    crop, _ = drawn_crop(prior, 90.0)
+    starts = Parameters.start(prior, torch.deg2rad(torch.tensor([80.0, -80.0])))
+    monkeypatch.setattr(fitting, "READ_REFINED", 0.0)
+    wrong = torch.tensor([0.1] * 6 + [0.3, 0.1])
+    found = fit(prior, crop, features=None, options=FitOptions(refine_steps=1), starts=starts, view=wrong)
+    first, second = found.hypotheses
+    turn = (math.degrees(found.parameters.azimuth[0].item()) - first.azimuth_deg + 180) % 360 - 180
+    assert abs(turn) < 30
+    assert first.score > second.score  # else this says nothing: the reader's favourite was not delivered

@@ -17,7 +17,7 @@ import torch
 
 from farm3d.core.errors import Cancelled
 from farm3d.core.random import torch_generator
-from farm3d.core.shapes import Float, Tensor
+from farm3d.core.shapes import Float, Int, Tensor
 from farm3d.model.appearance import vertex_colours
 from farm3d.model.caption_reader import view_doubts
 from farm3d.model.objective import Target, Terms, Weights, measure, target_of
@@ -40,7 +40,10 @@ class Progress(NamedTuple):
 
 @dataclass(frozen=True)
 class Stage:
-    """One round of refinement: its resolution, steps, step size, freedom and how many hypotheses survive it."""
+    """One round of refinement: its resolution, steps, step size, freedom and how many hypotheses survive it.
+
+    ``read`` is the weight of :func:`farm3d.model.caption_reader.view_doubts` in that choice, where captions are read.
+    """
 
     name: str
     size_px: int
@@ -49,6 +52,7 @@ class Stage:
     survivors: int
     sagittal: float
     weights: Weights
+    read: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,7 @@ class Hypothesis:
 
 
 class Fit(NamedTuple):
-    """The delivered hypothesis (B = 1) and the table of all of them, best first."""
+    """The delivered hypothesis (B = 1) and the table of all of them: that one first, then best first, after the first round."""
 
     parameters: Parameters
     posed: Posed
@@ -109,11 +113,11 @@ def stages(options: FitOptions) -> tuple[Stage, ...]:
 def guided_stages(options: FitOptions) -> tuple[Stage, ...]:
     """Return the rounds where a network has said where to start: fewer views, fewer steps; one comparison if nothing is refined."""
     if not options.refine:
-        return (Stage("views", 64, 0, 0.0, 1, GUIDED_SAGITTAL, _VIEWS),)
+        return (Stage("views", 64, 0, 0.0, 1, GUIDED_SAGITTAL, _VIEWS, READ_FIRST),)
     return (
-        Stage("views", 64, 30, 0.03, 2, GUIDED_SAGITTAL, _VIEWS),
-        Stage("poses", 64, 40, 0.03, 1, GUIDED_SAGITTAL, _POSES),
-        Stage("shape", 128, options.refine_steps, 0.02, 1, GUIDED_SAGITTAL, _SHAPE),
+        Stage("views", 64, 30, 0.03, 2, GUIDED_SAGITTAL, _VIEWS, READ_FIRST),
+        Stage("poses", 64, 40, 0.03, 1, GUIDED_SAGITTAL, _POSES, READ_REFINED),
+        Stage("shape", 128, options.refine_steps, 0.02, 1, GUIDED_SAGITTAL, _SHAPE, READ_REFINED),
     )
 
 
@@ -121,10 +125,10 @@ GUIDED_SAGITTAL = 0.5
 """Share of the limits of side bend and twist in the rounds of :func:`guided_stages`."""
 
 SCORE_SOFTNESS = 0.05
-"""Temperature of scores where they are made probabilities. Not calibrated: docs/benchmark.md has what came of it."""
+"""Temperature of scores where they are made probabilities: right in the closed world, too sure elsewhere (docs/benchmark.md)."""
 
-READ_WEIGHT = 0.075
-"""Of :func:`farm3d.model.caption_reader.view_doubts` in the choice among hypotheses, from 80 pictures of split val (docs/experiments)."""
+READ_FIRST, READ_REFINED = 0.25, 0.12
+"""Weights of what captions' reader doubts: as networks give the hypotheses, and once the fit has had its say (docs/experiments.md)."""
 
 
 # Start poses that the second round tries from each surviving view: flexion (x) in radians by bone prefix. A leg that has settled on
@@ -180,26 +184,41 @@ def fit(
     total = sum(stage.steps for stage in table)
     parameters = _all_round(prior, crop, options) if starts is None else starts
     origin = parameters.azimuth.clone()
+    rows = torch.arange(len(origin))  # which start each of the present hypotheses came from
     done = 0
     records: list[Hypothesis] = []
+    ranked = rows
     for stage in table:
         target = target_of(crop, size_px=stage.size_px, features=features)
         parameters, terms, posed = _refine(prior, parameters, target, stage, callback, (done, total))
         done += stage.steps
-        scores = terms.fit.detach()
+        scores = plain = terms.fit.detach()
         if view is not None:
-            scores = scores + READ_WEIGHT * view_doubts(view, parameters.azimuth.detach())
+            scores = scores + stage.read * view_doubts(view, parameters.azimuth.detach())
         order = scores.argsort()
         if not records:
-            records = _table(origin, parameters, terms, scores, order)
-        parameters = parameters.pick(order[: stage.survivors])
+            records, ranked = _table(origin, parameters, terms, scores, order), order.cpu()
+        kept = _survivors(order, plain, stage.survivors)
+        parameters, rows = parameters.pick(kept), rows[kept.cpu()]
         if stage.name == "views" and len(table) > 1:
-            parameters = _with_variants(prior, parameters)
+            parameters, rows = _with_variants(prior, parameters), rows.repeat_interleave(len(_VARIANTS))
     if len(order) > 1:  # nothing was refined: all hypotheses were drawn, and one is delivered
         with torch.no_grad():
             posed = pose(prior, parameters, size_px=target.size_px, sagittal=stage.sagittal)
             terms = measure(prior, parameters, posed, target, weights=stage.weights)
+    records.insert(0, records.pop(int((ranked == rows[0]).nonzero()[0, 0])))
     return Fit(parameters, posed, terms, tuple(records))
+
+
+def _survivors(order: Int[Tensor, "N"], plain: Float[Tensor, "N"], count: int) -> Int[Tensor, "S"]:
+    """Return the first ``count`` of an order; of several the last is the one that fits best by itself, if that is not among them.
+
+    Who reads captions may be in another world than the picture, and the fit has not had its last word yet.
+    """
+    best = plain.argmin()
+    if count > 1 and not (order[:count] == best).any():
+        return torch.cat([order[: count - 1], best[None]])
+    return order[:count]
 
 
 def _all_round(prior: CategoryPrior, crop: Crop, options: FitOptions) -> Parameters:

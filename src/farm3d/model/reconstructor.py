@@ -53,7 +53,7 @@ class Reconstruction:
         animal: everything the product files are made of.
         crop: the picture as it was compared.
         iou: agreement of the fitted outline with the mask at 128 px, 1 is perfect. Not a measure of the shape in depth.
-        hypotheses: the views that were tried, best first.
+        hypotheses: the views that were tried, the delivered one first, then best first.
         timings_s: seconds by stage.
         warnings: plain sentences for the user.
         seen: share of the texture that the picture itself shows.
