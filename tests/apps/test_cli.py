@@ -76,6 +76,7 @@ def test_the_other_verbs() -> None:
         ("reconstruct a.jpg --out", "--out"),
         ("models", "fetch, list"),
         ("render", "--out"),
+        ("render a.glb --out a.png --overwrite", "render has no option --overwrite"),
     ],
 )
 def test_usage_errors_are_one_line(words: str, expected: str, capsys: pytest.CaptureFixture[str]) -> None:

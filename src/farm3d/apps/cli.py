@@ -307,10 +307,12 @@ def _shortened(box: str) -> str:
         text = line.strip("│╰╯").rstrip()
         if text.strip(" ─-") == "":  # "-" and one more blank where the terminal knows only ASCII
             sections.append([])
-        elif re.match(r" {0,2}\S| {5,6}-", text):  # indented otherwise: help texts
+        elif re.match(r" {0,2}\S| {3}-.*\(applied to | {5,6}-", text):  # indented otherwise: help texts
             sections[-1].append(text.strip())
     told = [" ".join(lines) for lines in sections if lines and not lines[0].startswith(("For full helptext", "Argument helptext"))]
     text = ". ".join(sentence.rstrip(".") for sentence in told)
+    # Of an option that other verbs have tyro tells their help, and that order might matter.
+    text = re.sub(r"^Unrecognized or misplaced options: ((?:\S+ \(applied to [^)]*\) ?)+)\..*", _foreign, text)
     # What tyro says of a number that may be left out is about its own types.
     plain = {"INT": "a whole number", "FLOAT": "a number"}
     return re.sub(
@@ -318,6 +320,11 @@ def _shortened(box: str) -> str:
         lambda found: f"expected {plain[found[1]]}, got {found[2]}",
         text,
     )
+
+
+def _foreign(found: re.Match[str]) -> str:
+    options, verb = re.findall(r"(\S+) \(applied to ([^)]*)\)", found[1]), found[1].rsplit("(applied to ", 1)[1].rstrip(") ")
+    return f"{verb} has no option {', '.join(name for name, _ in options)}"
 
 
 def _verb_of(arguments: Sequence[str]) -> str:
