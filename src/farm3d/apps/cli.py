@@ -307,7 +307,7 @@ def _shortened(box: str) -> str:
         text = line.strip("│╰╯").rstrip()
         if text.strip(" ─-") == "":  # "-" and one more blank where the terminal knows only ASCII
             sections.append([])
-        elif re.match(r" {0,2}\S| {3}-.*\(applied to | {5,6}-", text):  # indented otherwise: help texts
+        elif re.match(r" {0,2}\S| {3,4}-.*\(applied to | {5,6}-", text):  # indented otherwise: help texts
             sections[-1].append(text.strip())
     told = [" ".join(lines) for lines in sections if lines and not lines[0].startswith(("For full helptext", "Argument helptext"))]
     text = ". ".join(sentence.rstrip(".") for sentence in told)
