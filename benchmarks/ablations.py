@@ -36,7 +36,6 @@ ROWS: dict[str, tuple[str, ...]] = {
     "no pressure from within": ("--set", "volume=0"),
     "ribs at no cost": ("--set", "ripple=0"),
     "thin parts as all others": ("--set", "thin=0"),
-    "drawn animals read again": ("--set", "again=1"),
     "begun as a learned horse": ("--start", "horse-learned"),
     "standing animals first": ("--set", "standing_until=0.25"),
     "preset embedded": ("--preset", "embedded"),

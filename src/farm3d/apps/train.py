@@ -18,8 +18,6 @@ from farm3d.core.errors import InputError
 
 if TYPE_CHECKING:
     from farm3d.core.shapes import Tensor
-    from farm3d.training.category.load import LoadedPictures
-    from farm3d.training.category.second_look import SecondLook
     from farm3d.training.category.trainer import CategoryTrainer, Progress, Run
     from farm3d.training.category.virtual_views import Critic
 
@@ -34,7 +32,7 @@ _SHAPE_FROM = 0.06  # of a run that begins with an animal's shape
 _LAST_NOISE = 0.5  # section 4.2's advice for Stable Diffusion
 _TIMES = (
     *("size_from", "cell_from", "sharp_at", "table_from", "explore", "words_until", "standing_until", "thin_until"),
-    *("shape_from", "articulation_from", "centred_from", "colour_from", "deformation_from", "virtual_from", "again_from"),
+    *("shape_from", "articulation_from", "centred_from", "colour_from", "deformation_from", "virtual_from"),
 )
 _PARTS = ("articulation", "deformation", "hypotheses", "elevation", "local-features", "tail")
 
@@ -99,7 +97,6 @@ def train(options: TrainOptions) -> int:
                 options.state,
                 start=start,
                 critic=_critic(options, loaded.category, device),
-                second_look=_second_look(loaded, device) if run.weights.again != 0 else None,
                 should_stop=stopped,
                 report=_tell(),
                 warn=lambda line: print(f"farm3d: {line}", file=sys.stderr, flush=True),
@@ -167,24 +164,6 @@ def _critic(options: TrainOptions, category: str, device: str) -> Critic | None:
     if options.critic_noise_end is not None:
         end = options.critic_noise_end
     return Critic(model, critic_prompts(category, barn=barn), CriticOptions(distill, t_max_end=end))
-
-
-def _second_look(loaded: LoadedPictures, device: str) -> SecondLook:
-    """Open the backbone that the pictures' features are of.
-
-    Raises:
-        InputError: another one answers to its name today.
-    """
-    from farm3d.model.encoder import SHIPPED_ENCODER, open_backbone
-    from farm3d.training.category.second_look import SecondLook
-
-    backbone = open_backbone(None if loaded.encoder == SHIPPED_ENCODER else loaded.encoder, device=device)
-    if backbone.digest != loaded.encoder_digest:
-        what = f"the backbone {loaded.encoder} is not the one of these features"
-        raise InputError(what, hint="make them again with `farm3d data features`")
-    basis = loaded.basis
-    moved = dataclasses.replace(basis, mean=basis.mean.to(device), matrix=basis.matrix.to(device), scale=basis.scale.to(device))
-    return SecondLook(backbone.encoder, moved)
 
 
 def _begun(run: Run, model: str) -> tuple[Run, dict[str, Tensor]]:

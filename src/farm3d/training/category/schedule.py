@@ -19,7 +19,7 @@ class Weights:
     reconstruction itself, as in section 2.8. ``view_words`` adds to a hypothesis that disagrees with the view the words asked for, four
     times as much at the beginning; ``view`` pulls azimuths to that view and fades, both over ``Schedule.words_until``. ``volume`` fills
     what no outline shows (``losses.volume_loss``), ``thin`` grows legs (``losses.thin_loss``) and fades over ``Schedule.thin_until``,
-    ``ripple`` smooths the trunk (``losses.ripple_loss``). ``again`` is that of :class:`~farm3d.training.category.second_look.SecondLook`.
+    ``ripple`` smooths the trunk (``losses.ripple_loss``).
     """
 
     mask: float = 10.0
@@ -37,7 +37,6 @@ class Weights:
     view_words: float = 0.0
     view: float = 0.0
     virtual: float = 0.0
-    again: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -63,10 +62,9 @@ class Schedule:
             lets them count as much to the end.
         shape_from: when the rest shape begins to change, for one that is begun with an animal's: as long as views are not found, pictures
             from all sides make it round again. 0 changes it from the first step.
-        articulation_from, centred_from, colour_from, deformation_from, virtual_from, again_from: when these begin.
+        articulation_from, centred_from, colour_from, deformation_from, virtual_from: when these begin.
         decay_from: from when learning rates fall, to ``decay_to`` of their height.
         virtual_every: steps between virtual views; virtual_views: pictures in each.
-        again_every: steps between second looks; again_pictures: animals in each.
         rate_shape, rate_features, rate_networks: learning rates of Adam.
         clip: largest norm of the gradient of each of these groups.
     """
@@ -96,13 +94,10 @@ class Schedule:
     colour_from: float = 0.45
     deformation_from: float = 0.6
     virtual_from: float = 0.5
-    again_from: float = 0.5
     decay_from: float = 0.8
     decay_to: float = 0.1
     virtual_every: int = 2
     virtual_views: int = 4
-    again_every: int = 4
-    again_pictures: int = 2
     rate_shape: float = 1.5e-3
     rate_features: float = 2e-3
     rate_networks: float = 5e-4
@@ -132,7 +127,6 @@ class Schedule:
             colour=done >= self.colour_from,
             deform=done >= self.deformation_from,
             virtual=done >= self.virtual_from and step % self.virtual_every == 0,
-            again=done >= self.again_from and step % self.again_every == 0,
             shape=min(max((done - self.shape_from) / _SHAPE_SLOPE, 0.0), 1.0) if self.shape_from > 0 else 1.0,
             rate=min((step + 1) / 50, 1.0) * self.decay_to**fall,
         )
@@ -161,7 +155,6 @@ class Moment:
     colour: bool
     deform: bool
     virtual: bool
-    again: bool
     shape: float
     rate: float
 

@@ -38,7 +38,7 @@ from farm3d.training.category.losses import (
 from farm3d.training.category.pictures import VIEWS, PictureBatch
 from farm3d.training.category.schedule import Moment, Weights
 
-__all__ = ["Compared", "StepResult", "best_rows", "compare", "mirrored_hypothesis", "reconstruction_step", "shaded_colours"]
+__all__ = ["Compared", "StepResult", "compare", "mirrored_hypothesis", "reconstruction_step", "shaded_colours"]
 
 _EIKONAL_POINTS = 2000
 _RIPPLE_POINTS = 600
@@ -182,13 +182,6 @@ def shaded_colours(
 ) -> Float[Tensor, "N V 3"]:
     """Return the lit colours at the vertices, linear RGB; interpolating them is cheaper than shading each pixel, and as good at 64 px."""
     return shade(albedo, vertex_normals(camera.to_camera(vertices), faces), light)
-
-
-def best_rows(result: StepResult, count: int) -> Int[Tensor, "B"]:
-    """Return the row of the cheapest hypothesis of each of the batch's ``count`` pictures."""
-    costs = result.choices.unflatten(0, (count, -1))
-    per = costs.shape[1]
-    return torch.arange(count, device=costs.device) * per + costs.argmin(1)
 
 
 def _pairs(count: int, hypotheses: int, chosen: Tensor | None, *, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -27,7 +27,6 @@ from farm3d.structures import Skeleton
 from farm3d.training.category.pictures import PictureBatch, PictureSet
 from farm3d.training.category.ranks import ALONE, Ranks, Share
 from farm3d.training.category.schedule import Moment, Schedule, Weights
-from farm3d.training.category.second_look import SecondLook
 from farm3d.training.category.step import StepResult, mirrored_hypothesis, reconstruction_step
 from farm3d.training.category.virtual_views import Critic
 from farm3d.training.checkpoint import Checkpoint, newest_checkpoint, remove_leftovers, save_checkpoint
@@ -90,7 +89,6 @@ class CategoryTrainer:
         pictures: what on.
         folder: for checkpoints and the log.
         critic: judges virtual views; None trains on the pictures alone.
-        second_look: reads drawn animals again; None reads the pictures alone.
         should_stop: asked after every step; a true answer ends :meth:`run` with a checkpoint.
         report: told after every step.
         warn: told what is odd but no error.
@@ -112,7 +110,6 @@ class CategoryTrainer:
         *,
         start: Mapping[str, Tensor] | None = None,
         critic: Critic | None = None,
-        second_look: SecondLook | None = None,
         should_stop: Callable[[], object] = lambda: None,
         report: Callable[[Progress], None] = lambda progress: None,
         warn: Callable[[str], None] = lambda line: None,
@@ -123,7 +120,6 @@ class CategoryTrainer:
         device: torch.device | str = "cpu",
     ) -> None:
         self.settings, self.pictures, self.folder, self.critic, self._ranks = run, pictures, folder, critic, ranks
-        self._second_look = second_look
         if ranks.count > (least := min(run.schedule.batch_early, run.schedule.batch_late)):
             raise InputError(f"{ranks.count} processes for batches of {least} pictures", hint=f"start at most {least}")
         self._should_stop = should_stop
@@ -236,11 +232,6 @@ class CategoryTrainer:
                 self._refuse(f"the critic: {error}", batch.numbers)
             loss = loss + self.settings.weights.virtual * ramp * judged.pop("virtual")
             terms |= judged
-        if at.again and self._second_look is not None and self.settings.weights.again != 0:
-            count = self.settings.schedule.again_pictures
-            read = self._second_look.look(self.model, own, result, at, generator=generator, count=count, share=share)
-            loss = loss + self.settings.weights.again * read["again"]
-            terms |= read
         figures = self._ranks.totals({**terms, "loss": loss})
         self._update(loss, figures, at, batch.numbers)
         self._remember(result, batch, share)

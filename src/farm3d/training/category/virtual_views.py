@@ -19,7 +19,7 @@ from farm3d.core.errors import InputError
 from farm3d.core.shapes import Bool, Float, Int, Tensor
 from farm3d.diffusion.distill import DistillOptions, distill
 from farm3d.diffusion.prior import PicturePrior
-from farm3d.model.category.model import CategoryModel, Individuals
+from farm3d.model.category.model import CategoryModel
 from farm3d.model.category.networks import Reading
 from farm3d.model.category.rest_shape import RestShape
 from farm3d.render.renderer import render
@@ -28,19 +28,9 @@ from farm3d.structures._value import Value
 from farm3d.training.category.pictures import VIEWS, PictureBatch
 from farm3d.training.category.ranks import Share
 from farm3d.training.category.schedule import Moment
-from farm3d.training.category.step import StepResult, best_rows
+from farm3d.training.category.step import StepResult
 
-__all__ = [
-    "Critic",
-    "CriticOptions",
-    "ViewPictures",
-    "VirtualViews",
-    "animals_of",
-    "draw_animals",
-    "draw_views",
-    "framed_cameras",
-    "random_lights",
-]
+__all__ = ["Critic", "CriticOptions", "ViewPictures", "VirtualViews", "draw_views", "framed_cameras", "random_lights"]
 
 _FIELD_OF_VIEW_DEG = 25.0
 _FILL = (0.74, 0.86)  # the longer side of the animal's box, as a share of the picture: as the prior's training pictures are framed
@@ -126,7 +116,7 @@ class Critic:
             return dict.fromkeys(("virtual", "virtual_error", "virtual_norm"), result.loss.new_zeros(()))
         part = None if share.whole else (places, len(order))
         own = (order[places] - share.begin).to(model.device)
-        views, rows = views.pick(places).to(model.device), best_rows(result, len(batch))[own]
+        views, rows = views.pick(places).to(model.device), _best_rows(result, len(batch))[own]
         size = self.options.size_px or self.prior.size_px
         drawn = draw_views(model, result.rest, result.reading, result.pictures[rows], result.hypotheses[rows], views, at, size_px=size)
         towards = (views.azimuth / (2 * math.pi / VIEWS)).round().long() % VIEWS
@@ -202,43 +192,15 @@ def draw_views(
         at: what is switched on.
         size_px: side of the pictures.
     """
-    look, animals = animals_of(model, rest, reading, pictures, hypotheses, at, size_px=size_px)
-    camera = framed_cameras(animals.vertices.detach(), views.azimuth, views.elevation, fill=views.fill, size_px=size_px)
-    return draw_animals(model, rest, look, animals, camera, views, colour=at.colour)
-
-
-def animals_of(
-    model: CategoryModel,
-    rest: RestShape,
-    reading: Reading,
-    pictures: Int[Tensor, "N"],
-    hypotheses: Int[Tensor, "N"],
-    at: Moment,
-    *,
-    size_px: int,
-) -> tuple[Float[Tensor, "N D"], Individuals]:
-    """Return the codes of how the animals of some pictures of a batch look, and the animals, as one hypothesis each has them."""
     seen_from = reading.viewpoints.cameras(pictures, hypotheses, size_px=size_px)
     # Fields are evaluated for the animals in view, not for the whole batch.
     shown = Reading(reading.code[pictures], reading.look[pictures], reading.places[pictures], reading.viewpoints)
     each = torch.arange(len(pictures), device=pictures.device)
-    return shown.look, model.individuals(rest, shown, seen_from, each, deform=at.deform, articulate=at.articulate)
-
-
-def draw_animals(
-    model: CategoryModel,
-    rest: RestShape,
-    look: Float[Tensor, "N D"],
-    animals: Individuals,
-    camera: Camera,
-    views: VirtualViews,
-    *,
-    colour: bool,
-) -> ViewPictures:
-    """Draw N animals by N cameras in the views' lights on their grounds; without ``colour`` all are grey."""
-    albedo = model.colours(rest, look)
+    animals = model.individuals(rest, shown, seen_from, each, deform=at.deform, articulate=at.articulate)
+    camera = framed_cameras(animals.vertices.detach(), views.azimuth, views.elevation, fill=views.fill, size_px=size_px)
+    albedo = model.colours(rest, shown.look)
     plain = views.shade_of_grey.expand_as(albedo)
-    albedo = torch.where(views.grey[:, None, None], plain, albedo) if colour else plain
+    albedo = torch.where(views.grey[:, None, None], plain, albedo) if at.colour else plain
     drawn = render(animals.vertices, rest.faces, camera, views.light, albedo=albedo, background=views.ground)
     return ViewPictures(srgb_from_linear(drawn.rgb).permute(0, 3, 1, 2), drawn.mask)
 
@@ -267,3 +229,10 @@ def random_lights(count: int, generator: torch.Generator) -> Light:
     direction = functional.normalize(torch.stack([2 * a - 1, torch.full_like(a, 0.5), 2 * b - 1], -1), dim=-1)
     ambient = 0.2 + 0.5 * c
     return Light(direction, ambient, 0.5 + 0.5 * d * (1.2 - ambient))
+
+
+def _best_rows(result: StepResult, count: int) -> Tensor:
+    """Return the row of the cheapest hypothesis of each picture."""
+    costs = result.choices.unflatten(0, (count, -1))
+    per = costs.shape[1]
+    return torch.arange(count, device=costs.device) * per + costs.argmin(1)
