@@ -125,7 +125,7 @@ GUIDED_SAGITTAL = 0.5
 """Share of the limits of side bend and twist in the rounds of :func:`guided_stages`."""
 
 SCORE_SOFTNESS = 0.05
-"""Temperature of scores where they are made probabilities: right in the closed world, too sure elsewhere (docs/benchmark.md)."""
+"""Temperature of scores where they are made probabilities: right in the closed world, of photographs not known (docs/benchmark.md)."""
 
 READ_FIRST, READ_REFINED = 0.25, 0.12
 """Weights of what captions' reader doubts: as networks give the hypotheses, and once the fit has had its say (docs/experiments.md)."""
