@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import math
 import sys
 from collections.abc import Iterator
@@ -64,10 +65,8 @@ def main() -> int:
     torch.set_num_threads(1)
     reconstructor = Reconstructor.from_pretrained(options.category)
     pictures = _of_barn(options.truth, reconstructor) if options.truth else _photographs(options, reconstructor)
-    choices = [
-        choice_of(reconstructor, crop, true, refined=options.refined)
-        for _, (crop, true) in zip(range(options.count or sys.maxsize), pictures, strict=False)
-    ]
+    some = itertools.islice(pictures, options.count)
+    choices = [choice_of(reconstructor, crop, true, refined=options.refined) for crop, true in some]
     print(f"{len(choices)} pictures, {'refined' if options.refined else 'one pass'}\n")
     print("| weight | flips front/back, % | left/right, % | azimuth error, mean, median | outline |\n|---|---|---|---|---|")
     for weight in WEIGHTS:
