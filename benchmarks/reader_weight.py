@@ -84,10 +84,10 @@ def choice_of(reconstructor: Reconstructor, crop: Crop, true: float, *, refined:
         raise InputError("no caption reader for this category")
     rounds: dict[str, tuple] = {}
 
-    def kept(prior, parameters, target, stage, callback, progress):
+    def kept(prior, parameters, target, stage, *others):
         if stage.name == "shape":
             raise Cancelled("enough")
-        rounds[stage.name] = refine(prior, parameters, target, stage, callback, progress)
+        rounds[stage.name] = refine(prior, parameters, target, stage, *others)
         return rounds[stage.name]
 
     refine = fitting._refine

@@ -11,7 +11,7 @@ import torch
 from farm3d.core.errors import InputError, ModelError
 from farm3d.core.files import sha256_of
 from farm3d.core.sealed import MANIFEST
-from farm3d.model.caption_reader import AttributeNetwork, CaptionReader, CaptionReaderConfig, view_doubts
+from farm3d.model.caption_reader import AttributeNetwork, CaptionReader, CaptionReaderConfig, certainty, posterior_azimuth, view_doubts
 from farm3d.model.encoder import Encoder
 from farm3d.model.folder import save_model_folder, weights_folder
 from farm3d.model.reconstructor import Reconstructor
@@ -74,6 +74,27 @@ def test_doubts_lie_between_those_of_the_two_nearest_views(encoder: Encoder) -> 
     assert torch.allclose(doubts[:2], -view[:2].log()) and torch.isclose(doubts[2], doubts[:2].mean())
     assert torch.isclose(doubts[3], torch.tensor(100.0).log())  # nothing is impossible
     assert torch.isclose(doubts[4], -view[7].log(), atol=1e-4) and torch.isclose(doubts[5], doubts[0], atol=1e-3)
+
+
+def test_certainty_is_one_for_one_view_and_none_where_all_are_alike() -> None:
+    assert certainty(torch.eye(8)[3]) == pytest.approx(1)
+    assert certainty(torch.full((8,), 1 / 8)) == pytest.approx(0, abs=1e-6)
+    assert certainty(torch.tensor([0.5, 0.5, 0, 0, 0, 0, 0, 0])) == pytest.approx(2 / 3)
+
+
+def test_a_networks_view_moves_into_the_eighth_that_is_read_and_stays_if_nothing_is() -> None:
+    azimuth = torch.deg2rad(torch.tensor([49.0, 90.0, 116.0, 359.0]))
+
+    def moved(view: torch.Tensor) -> torch.Tensor:
+        return torch.rad2deg(posterior_azimuth(view, azimuth) - azimuth)
+
+    assert moved(torch.full((8,), 1 / 8)).abs().max() < 1e-3
+    side = moved(torch.eye(8)[2])  # the animal's left side, 67.5 to 112.5 degrees
+    assert 15 < side[0] < 30 and abs(side[1]) < 0.1 and -15 < side[2] < -5
+    between = moved(torch.tensor([0, 0.5, 0.5, 0, 0, 0, 0, 0]))  # the border is at 67.5
+    assert 2 < between[0] < 18.5 and -15 < between[1] < -4
+    round_the_corner = moved(torch.eye(8)[1])  # 22.5 to 67.5, from -1
+    assert 20 < round_the_corner[3] < 45
 
 
 def test_maps_that_are_there_are_read_as_the_picture_is(tmp_path: Path, encoder: Encoder) -> None:

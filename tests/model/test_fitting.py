@@ -7,6 +7,7 @@ import torch
 
 from farm3d.core.errors import Cancelled
 from farm3d.model import fitting
+from farm3d.model.caption_reader import posterior_azimuth
 from farm3d.model.fitting import FitOptions, Progress, _survivors, fit
 from farm3d.model.objective import Weights, measure, target_of
 from farm3d.model.parameters import Parameters, bounded_angles, camera_of, pose
@@ -186,3 +187,24 @@ def test_the_delivered_view_comes_first_in_the_table(prior: CategoryPrior, monke
     turn = (math.degrees(found.parameters.azimuth[0].item()) - first.azimuth_deg + 180) % 360 - 180
     assert abs(turn) < 30
     assert first.score > second.score  # else this says nothing: the reader's favourite was not delivered
+
+
+def test_a_view_that_is_read_for_sure_is_held_and_an_unsure_one_is_not(prior: CategoryPrior) -> None:
+    crop, _ = drawn_crop(prior, 60.0)
+    generator = torch.Generator().manual_seed(0)
+    crop = crop.replace(mask=(crop.mask + 0.3 * torch.rand(SIZE, SIZE, generator=generator)).clamp(0, 1))
+    azimuth = torch.deg2rad(torch.tensor([55.0]))
+
+    def turned(view: torch.Tensor) -> float:
+        found = fit(prior, crop, features=None, options=FitOptions(refine_steps=10), starts=Parameters.start(prior, azimuth), view=view)
+        return abs(found.parameters.azimuth[0].item() - posterior_azimuth(view, azimuth)[0].item())
+
+    assert turned(torch.eye(8)[1]) < 0.8 * turned(torch.full((8,), 1 / 8))
+
+
+def test_rounds_hold_the_view_as_far_as_the_reader_is_sure() -> None:
+    for stage in fitting.guided_stages(FitOptions()):
+        assert fitting._held(stage, 0.0) == stage
+        sure = fitting._held(stage, 1.0)
+        assert sure.weights.side == 0 and sure.weights.view == fitting.VIEW_WEIGHT
+        assert sure.survivors == stage.survivors and sure.weights.feature == stage.weights.feature

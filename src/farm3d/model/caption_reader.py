@@ -33,8 +33,10 @@ __all__ = [
     "CaptionReader",
     "CaptionReaderConfig",
     "Reading",
+    "certainty",
     "pooled_map",
     "pooled_mask",
+    "posterior_azimuth",
     "reader_folder",
     "view_doubts",
 ]
@@ -48,6 +50,7 @@ GREY = 0.5
 
 _PICTURE_PX = 256  # at which the backbone looks
 _MAP, _MASK = 8, 32
+_NETWORK_DEG, _BORDER_DEG = 20.0, 10.0  # spreads: of a category's azimuths with their tail of far ones; of the reader's borders
 _LEAST = 0.01  # probability of a view: the reader is sometimes wrong and sure
 
 
@@ -126,6 +129,31 @@ def view_doubts(view: Float[Tensor, "8"], azimuth: Float[Tensor, "N"]) -> Float[
     place = (azimuth / (2 * math.pi) * VIEW_COUNT) % VIEW_COUNT
     low = place.floor()
     return torch.lerp(doubts[low.long() % VIEW_COUNT], doubts[(low.long() + 1) % VIEW_COUNT], place - low)
+
+
+def certainty(view: Float[Tensor, "8"]) -> float:
+    """Return how sure the reader is of the view: 1 less its entropy over the largest possible, so 1 for one view and 0 if all are alike."""
+    return 1 - float(torch.special.entr(view).sum()) / math.log(VIEW_COUNT)
+
+
+def posterior_azimuth(view: Float[Tensor, "8"], azimuth: Float[Tensor, "N"]) -> Float[Tensor, "N"]:
+    """Return where the camera is expected, given a network's azimuths and what the reader says: the mean within 60 degrees of each.
+
+    Of every azimuth, a normal distribution of :data:`_NETWORK_DEG` about the network's times the reader's share of the eighth of the
+    circle that it lies in, with borders as soft as the reader's answers near them.
+
+    Args:
+        view: probabilities of the eight views.
+        azimuth: radians, 0 before the face, a quarter turn at the animal's left side.
+    """
+    away = torch.linspace(-60, 60, 61).to(azimuth)
+    middles = torch.arange(VIEW_COUNT).to(azimuth) * (360 / VIEW_COUNT)
+    from_middle = torch.remainder(torch.rad2deg(azimuth)[:, None, None] + away[:, None] - middles + 180, 360) - 180
+    half, soft = 180 / VIEW_COUNT, _BORDER_DEG * math.sqrt(2)
+    within = (torch.erf((from_middle + half) / soft) - torch.erf((from_middle - half) / soft)) / 2
+    known = view.clamp_min(2 * _LEAST)
+    logarithm = ((within @ (known / known.sum())) + 1e-6).log() - 0.5 * (away / _NETWORK_DEG).square()
+    return azimuth + torch.deg2rad((torch.softmax(logarithm, -1) * away).sum(-1))
 
 
 def reader_folder(choice: Path | str, *, usual: bool) -> Path | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -19,9 +19,9 @@ from farm3d.core.errors import Cancelled
 from farm3d.core.random import torch_generator
 from farm3d.core.shapes import Float, Int, Tensor
 from farm3d.model.appearance import vertex_colours
-from farm3d.model.caption_reader import view_doubts
+from farm3d.model.caption_reader import certainty, posterior_azimuth, view_doubts
 from farm3d.model.objective import Target, Terms, Weights, measure, target_of
-from farm3d.model.parameters import FIELD_OF_VIEW_DEG, Parameters, Posed, pose
+from farm3d.model.parameters import FIELD_OF_VIEW_DEG, Parameters, Posed, elevation_of, pose
 from farm3d.model.prior import CategoryPrior
 from farm3d.render.renderer import render_attributes
 from farm3d.structures import Crop
@@ -140,6 +140,9 @@ _VARIANTS: tuple[tuple[tuple[str, float], ...], ...] = (
     (("leg_front_L_01", -0.45), ("leg_front_R_01", 0.45), ("leg_rear_L_01", 0.4), ("leg_rear_R_01", -0.4)),
 )
 
+VIEW_WEIGHT = 0.016
+"""Weight of the distance to the view that network and reader believe in, in squared units of ``Weights.view_sigma``."""
+
 # Step size of each parameter relative to the stage's: canonical units and radians differ in scale.
 _RATES = {
     "azimuth": 1.0,
@@ -184,13 +187,19 @@ def fit(
     total = sum(stage.steps for stage in table)
     parameters = _all_round(prior, crop, options) if starts is None else starts
     origin = parameters.azimuth.clone()
+    believed, sure = None, 0.0
+    if starts is not None and view is not None and options.refine:
+        sure = certainty(view)
+        parameters = replace(parameters, azimuth=posterior_azimuth(view, parameters.azimuth))
+        believed = torch.stack([parameters.azimuth, elevation_of(parameters)], -1).detach()
     rows = torch.arange(len(origin))  # which start each of the present hypotheses came from
     done = 0
     records: list[Hypothesis] = []
     ranked = rows
-    for stage in table:
+    for stage in (_held(stage, sure) for stage in table):
         target = target_of(crop, size_px=stage.size_px, features=features)
-        parameters, terms, posed = _refine(prior, parameters, target, stage, callback, (done, total))
+        held = believed if believed is None else believed[rows]
+        parameters, terms, posed = _refine(prior, parameters, target, stage, callback, (done, total), held)
         done += stage.steps
         scores = plain = terms.fit.detach()
         if view is not None:
@@ -208,6 +217,15 @@ def fit(
             terms = measure(prior, parameters, posed, target, weights=stage.weights)
     records.insert(0, records.pop(int((ranked == rows[0]).nonzero()[0, 0])))
     return Fit(parameters, posed, terms, tuple(records))
+
+
+def _held(stage: Stage, sure: float) -> Stage:
+    """Return a round that holds on to the views it was told, and prefers none from the side, as far as the reader is sure of its eighth.
+
+    An outline says little about the view, and what networks learned is better (docs/experiments.md). But they have never seen a
+    photograph, nor has the reader, who is then at a loss: from photographs the fit finds the side itself.
+    """
+    return replace(stage, weights=replace(stage.weights, side=(1 - sure) * stage.weights.side, view=sure * VIEW_WEIGHT))
 
 
 def _survivors(order: Int[Tensor, "N"], plain: Float[Tensor, "N"], count: int) -> Int[Tensor, "S"]:
@@ -297,6 +315,7 @@ def _refine(
     stage: Stage,
     callback: Callable[[Progress], bool | None] | None,
     progress: tuple[int, int],
+    believed: Float[Tensor, "B 2"] | None,
 ) -> tuple[Parameters, Terms, Posed]:
     """Adam on one stage's target; each hypothesis is its own problem, because the total is a sum over them."""
     groups = [{"params": [value.requires_grad_()], "lr": stage.rate * _RATES[name]} for name, value in parameters.items()]
@@ -311,7 +330,7 @@ def _refine(
         # The coat is read off the picture now and then: the pattern then holds the surface in place while the outline moves.
         if stage.weights.colour > 0 and step >= stage.steps // 3 and step % 20 == 0:
             colours = _coat(prior, posed, target)
-        terms = measure(prior, parameters, posed, target, weights=stage.weights, colours=colours)
+        terms = measure(prior, parameters, posed, target, weights=stage.weights, colours=colours, believed=believed)
         optimizer.zero_grad(set_to_none=True)
         terms.total.sum().backward()
         optimizer.step()

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from farm3d.core.shapes import Float, Tensor
 from farm3d.model.deformation import GIRTH_GROUPS, LENGTH_GROUPS
-from farm3d.model.parameters import Parameters, Posed
+from farm3d.model.parameters import Parameters, Posed, elevation_of
 from farm3d.model.prior import CategoryPrior
 from farm3d.render.renderer import render_attributes
 from farm3d.structures import Crop
@@ -35,8 +35,10 @@ class Weights:
     elevation: float = 0.004
     stance: float = 0.004
     side: float = 0.05
+    view: float = 0.0
     proportion_sigma: float = 0.13
     mode_sigma: float = 0.05
+    view_sigma: float = 0.17
     mode_power: float = 0.5
 
 
@@ -103,8 +105,12 @@ def measure(
     *,
     weights: Weights,
     colours: Float[Tensor, "B V 3"] | None = None,
+    believed: Float[Tensor, "B 2"] | None = None,
 ) -> Terms:
-    """Compare B posed animals with a target: mask, distance transforms, coverage, features over the overlap, colour, and the priors."""
+    """Compare B posed animals with a target: mask, distance transforms, coverage, features over the overlap, colour, and the priors.
+
+    ``believed``: azimuths and elevations, radians, that the views are held to where ``weights.view`` says so.
+    """
     channels = []
     if target.features is not None:
         channels.append(prior.vertex_features[None])
@@ -132,6 +138,9 @@ def measure(
     fit = weights.side * sideways + weights.mask * miss + weights.distance * distance
     fit = fit + weights.coverage * coverage + weights.feature * feature
     total = fit + weights.colour * colour + _prior_terms(prior, parameters, posed, weights)
+    if believed is not None:
+        turned = torch.stack([parameters.azimuth, elevation_of(parameters)], -1) - believed
+        total = total + weights.view * (turned / weights.view_sigma).square().sum(-1)
     return Terms(total, fit, miss, distance, coverage, feature, (intersection / union).detach())
 
 

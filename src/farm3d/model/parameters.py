@@ -15,7 +15,17 @@ from farm3d.model.joint_limits import joint_limits
 from farm3d.model.prior import CategoryPrior
 from farm3d.structures import Camera, Skeleton
 
-__all__ = ["FIELD_OF_VIEW_DEG", "Parameters", "Posed", "bounded_angles", "camera_of", "crop_camera", "pose", "unbounded_angles"]
+__all__ = [
+    "FIELD_OF_VIEW_DEG",
+    "Parameters",
+    "Posed",
+    "bounded_angles",
+    "camera_of",
+    "crop_camera",
+    "elevation_of",
+    "pose",
+    "unbounded_angles",
+]
 
 FIELD_OF_VIEW_DEG = 25.0  # section 0.3
 BASE_DISTANCE = 10.0
@@ -138,10 +148,15 @@ def _limits(prior: CategoryPrior, like: Tensor, sagittal: float) -> tuple[Tensor
     return low * freedom, high * freedom
 
 
+def elevation_of(parameters: Parameters) -> Float[Tensor, "B"]:
+    """Return the elevations in radians."""
+    low, high = (math.radians(value) for value in ELEVATION_DEG)
+    return (low + high) / 2 + (high - low) / 2 * torch.tanh(parameters.elevation)
+
+
 def camera_of(parameters: Parameters, *, size_px: int) -> Camera:
     """Return the cameras of the crop, ``size_px`` square."""
-    low, high = (math.radians(value) for value in ELEVATION_DEG)
-    elevation = (low + high) / 2 + (high - low) / 2 * torch.tanh(parameters.elevation)
+    elevation = elevation_of(parameters)
     roll = math.radians(ROLL_DEG) * torch.tanh(parameters.roll)
     return crop_camera(parameters.azimuth, elevation, roll, parameters.shift, parameters.log_distance, size_px=size_px)
 
