@@ -2,12 +2,14 @@
 
     python benchmarks/reader_weight.py horse-learned --truth barn/val_horse [--refined]
     python benchmarks/reader_weight.py horse-learned --photos PHOTOS --azimuth 90 [--refined]
+    python benchmarks/reader_weight.py sheep-learned --truth barn/val_sheep --count 30 --hold 0 0.016 0.032
 
 Fits every picture once with today's weights, stops before the last round, and then chooses anew with other weights: among what the
 networks gave, or with ``--refined`` among what is left when views and poses were refined. Photographs (with ``NAME_mask.*`` beside them)
 have no known view; ``--azimuth`` says from which side about they were taken. Prints a Markdown table: front/back flips, left/right flips,
 azimuth error and outlines of what each weight chooses. Flips count as in `farm3d evaluate barn`, but for pictures from within 20 degrees
-of the border.
+of the border. ``--hold`` refines to the end instead, once for each weight of the view that network and reader believe in
+(:data:`farm3d.model.fitting.VIEW_WEIGHT`); 0 is a fit that is told nothing of the view but where to start.
 """
 
 from __future__ import annotations
@@ -58,6 +60,7 @@ def main() -> int:
     parser.add_argument("--photos", type=Path, help="folder of photographs with masks, in place of --truth")
     parser.add_argument("--azimuth", type=float, default=90.0, help="from which side the photographs were taken, degrees")
     parser.add_argument("--refined", action="store_true", help="choose among hypotheses whose poses were refined")
+    parser.add_argument("--hold", type=float, nargs="+", metavar="WEIGHT", help="refine to the end, the view held with these weights")
     parser.add_argument("--count", type=int, help="pictures; all where nothing is said")
     options = parser.parse_args()
     if (options.truth is None) == (options.photos is None):
@@ -66,6 +69,9 @@ def main() -> int:
     reconstructor = Reconstructor.from_pretrained(options.category)
     pictures = _of_barn(options.truth, reconstructor) if options.truth else _photographs(options, reconstructor)
     some = itertools.islice(pictures, options.count)
+    if options.hold:
+        print_held(reconstructor, list(some), options.hold)
+        return 0
     choices = [choice_of(reconstructor, crop, true, refined=options.refined) for crop, true in some]
     print(f"{len(choices)} pictures, {'refined' if options.refined else 'one pass'}\n")
     print("| weight | flips front/back, % | left/right, % | azimuth error, mean, median | outline |\n|---|---|---|---|---|")
@@ -99,6 +105,29 @@ def choice_of(reconstructor: Reconstructor, crop: Crop, true: float, *, refined:
     azimuths: Tensor = parameters.azimuth.detach()
     doubts = view_doubts(view, azimuths).numpy()
     return Choice(terms.fit.detach().numpy(), doubts, torch.rad2deg(azimuths).numpy(), terms.iou.numpy(), true)
+
+
+def print_held(reconstructor: Reconstructor, pictures: list[tuple[Crop, float]], weights: list[float]) -> None:
+    """Print the table of finished fits, one row a weight."""
+    assert reconstructor.learned is not None
+    print(f"{len(pictures)} pictures\n\n| held with | azimuth error, mean, median | outline, mean, median |\n|---|---|---|")
+    for weight in weights:
+        errors, ious = [], []
+        with contextlib.ExitStack() as patches:
+            patches.enter_context(mock.patch.object(fitting, "VIEW_WEIGHT", weight))
+            if weight == 0:
+                patches.enter_context(mock.patch.object(fitting, "certainty", lambda view: 0.0))
+                patches.enter_context(mock.patch.object(fitting, "posterior_azimuth", lambda view, azimuth: azimuth))
+            for crop, true in pictures:
+                maps = reconstructor.maps(crop)
+                guess = first_guess(reconstructor.learned, crop, maps, sagittal=fitting.GUIDED_SAGITTAL)
+                features, view = reconstructor.prior.project(maps)[0], reconstructor._view(crop, maps)
+                found = fitting.fit(guess.prior, crop, features=features, starts=guess.starts, view=view)
+                turn = found.parameters.azimuth[0].item() - math.radians(true)
+                errors.append(math.degrees(abs(math.remainder(turn, 2 * math.pi))))
+                ious.append(found.terms.iou[0].item())
+        cells = f"{np.mean(errors):.1f}, {np.median(errors):.1f} | {np.mean(ious):.3f}, {np.median(ious):.3f}"
+        print(f"| {weight:g} | {cells} |", flush=True)
 
 
 def figures(choices: list[Choice], weight: float) -> list[str]:
