@@ -108,6 +108,8 @@ def test_the_schedule_is_shown(category_data: Path, tmp_path: Path, capsys: pyte
         (["--set", "cell_late=0.01"], "--set cell_late=0.01: expected NAME=NUMBER, from 0.05 to 0.5 (e.g. --set cell_late=0.05)"),
         (["--set", "words_until=nan"], "--set words_until=nan: expected NAME=NUMBER, from 0 to 1"),
         (["--set", "words_until=2"], "--set words_until=2: expected"),
+        (["--set", "code=128.5"], "--set code=128.5: expected NAME=WHOLE_NUMBER, from 8 to 1024"),
+        (["--set", "rate_networks=1"], "--set rate_networks=1: expected NAME=NUMBER, from 0 to 0.1"),
         (["--start", "horse"], "--start horse: not a learned category (give a folder that `farm3d train` wrote, or horse-learned)"),
         (["--start", "./nothing"], "nothing"),
         (["--steps", "0"], "--steps 0: expected at least 1"),
@@ -134,12 +136,15 @@ def test_what_cannot_be_is_one_line(
 
 def test_weights_and_times_can_be_set(category_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     changes = ["--set", "volume=0.05", "words_until=1", "words_slack_deg=11.25", "thin=10", "box_length=3.5", "cell_early=0.3"]
+    changes += ["bone_width=24", "rate_networks=0.001"]
     assert main([*words_for(category_data, tmp_path), *changes, "--show-schedule"]) == 0
     told = {line.split()[0]: line.split()[1] for line in capsys.readouterr().out.splitlines() if line.startswith("  ")}
     assert (told["volume"], told["words_until"], told["words_slack_deg"], told["mask"]) == ("0.05", "1.0", "11.25", "10")
     assert (told["thin"], told["box_length"], told["cell_early"]) == ("10", "3.5", "0.3")
+    assert (told["bone_width"], told["rate_networks"]) == ("24", "0.001")
     assert main([*words_for(category_data, tmp_path), *changes]) == 0
     assert "--threads 1" in (card := (tmp_path / "model" / "README.md").read_text()) and " ".join(changes) in card
+    assert LearnedCategory.from_pretrained(tmp_path / "model").model.config.bone_width == 24
 
 
 def test_a_training_may_begin_with_another_animals_shape(

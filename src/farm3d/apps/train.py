@@ -27,13 +27,15 @@ _TELL_EVERY_S = 30.0
 _KEPT_PX = 128
 _LARGEST = 1e6
 _BOX_LENGTH = "box_length"  # half of the box, in front of the animal's middle and behind it
-_LEAST = {_BOX_LENGTH: 2.4, "cell_early": 0.05, "cell_late": 0.05}
+_WIDTHS = ("code", "local", "bone_width")  # of the networks: whole numbers
+_LEAST = {_BOX_LENGTH: 2.4, "cell_early": 0.05, "cell_late": 0.05, **dict.fromkeys(_WIDTHS, 8)}
 _SHAPE_FROM = 0.06  # of a run that begins with an animal's shape
 _LAST_NOISE = 0.5  # section 4.2's advice for Stable Diffusion
 _TIMES = (
     *("size_from", "cell_from", "sharp_at", "table_from", "explore", "words_until", "standing_until", "thin_until"),
     *("shape_from", "articulation_from", "centred_from", "colour_from", "deformation_from", "virtual_from"),
 )
+_RATES = ("rate_shape", "rate_features", "rate_networks")
 _PARTS = ("articulation", "deformation", "hypotheses", "elevation", "local-features", "tail")
 
 
@@ -195,8 +197,8 @@ def _changed(run: Run, changes: tuple[str, ...]) -> Run:
     from farm3d.model.fields import HALF_BOX
 
     weights = {field.name: _LARGEST for field in dataclasses.fields(run.weights)}
-    times = {**dict.fromkeys(_TIMES, 1.0), "words_slack_deg": 180.0, "cell_early": 0.5, "cell_late": 0.5}
-    sizes = {"sdf_fall": 2.0, "azimuth_reach_deg": 89.0, _BOX_LENGTH: HALF_BOX}
+    times = {**dict.fromkeys(_TIMES, 1.0), "words_slack_deg": 180.0, "cell_early": 0.5, "cell_late": 0.5, **dict.fromkeys(_RATES, 0.1)}
+    sizes = {"sdf_fall": 2.0, "azimuth_reach_deg": 89.0, _BOX_LENGTH: HALF_BOX, **dict.fromkeys(_WIDTHS, 1024.0)}
     for change in changes:
         name, _, text = change.partition("=")
         most = (weights | times | sizes).get(name)
@@ -207,10 +209,13 @@ def _changed(run: Run, changes: tuple[str, ...]) -> Run:
         except ValueError:
             value = -1.0
         least = _LEAST.get(name, 0)
-        if not least <= value <= most:
-            raise InputError(f"--set {change:.60}: expected NAME=NUMBER, from {least:g} to {most:g}", hint=f"e.g. --set {name}={least:g}")
+        number = "WHOLE_NUMBER" if name in _WIDTHS else "NUMBER"
+        if not least <= value <= most or (name in _WIDTHS and value % 1):
+            raise InputError(f"--set {change:.60}: expected NAME={number}, from {least:g} to {most:g}", hint=f"e.g. --set {name}={least:g}")
         part = "weights" if name in weights else "schedule" if name in times else "config"
-        changed = {"box": (*run.config.box[:2], value)} if name == _BOX_LENGTH else {name: value}
+        changed = {name: int(value) if name in _WIDTHS else value}
+        if name == _BOX_LENGTH:
+            changed = {"box": (*run.config.box[:2], value)}
         run = dataclasses.replace(run, **{part: dataclasses.replace(getattr(run, part), **changed)})
     return run
 
@@ -234,7 +239,7 @@ def _table(run: Run) -> str:
     lines += [f"  {field.name:16} {getattr(run.weights, field.name):g}" for field in dataclasses.fields(run.weights)]
     lines += ["schedule (shares of the run unless said otherwise)"]
     lines += [f"  {field.name:16} {getattr(run.schedule, field.name)}" for field in dataclasses.fields(run.schedule)]
-    lines += ["sizes", *(f"  {name:16} {getattr(run.config, name)}" for name in ("sdf_fall", "azimuth_reach_deg"))]
+    lines += ["sizes", *(f"  {name:16} {getattr(run.config, name)}" for name in ("sdf_fall", "azimuth_reach_deg", *_WIDTHS))]
     lines += [f"  {_BOX_LENGTH:16} {run.config.box[2]}"]
     return "\n".join(lines)
 
