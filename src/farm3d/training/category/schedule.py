@@ -110,7 +110,7 @@ class Schedule:
         first, last = self.softness
         begin = self.uniform_steps / self.steps
         along = min(max((done - begin) / max(self.sharp_at - begin, 1e-9), 0.0), 1.0)
-        fall = min(max((done - self.decay_from) / (1 - self.decay_from), 0.0), 1.0)
+        fall = min(max((done - self.decay_from) / max(1 - self.decay_from, 1e-9), 0.0), 1.0)
         return Moment(
             done=done,
             batch=self.batch_early if early else self.batch_late,
