@@ -1,7 +1,7 @@
 """What each part of the learning is worth: one training a row, judged on the barn's test individuals, one table.
 
     python benchmarks/ablations.py --data sets/horse --truth barn/horse --state state/ablations [--rows full "no deformation"]
-    python benchmarks/ablations.py --state state/ablations --table
+    python benchmarks/ablations.py --state state/ablations --table [--picture shapes.png]
 
 Every row is `farm3d train` with the same pictures, steps and (but for the rows that vary it) seed, one thread; then one pass of the
 learned category over the first `--pictures` of the truth (`farm3d evaluate baseline fit --no-refine`), the referee and Animodel's Chamfer.
@@ -12,12 +12,15 @@ The table's intervals are over pictures, not over trainings: the rows of other s
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
 
 from farm3d.core.errors import Farm3DError, InputError
 
@@ -48,6 +51,7 @@ FIGURES = (  # heading, where in the report's summary, factor, decimals
     ("novel views, PSNR in dB ↑", "novel_psnr_db", 1, 2),
     ("relit, PSNR in dB ↑", "relit_psnr_db", 1, 2),
 )
+_LABEL_PX = 20
 
 
 def main() -> int:
@@ -62,6 +66,9 @@ def main() -> int:
     parser.add_argument("--pictures", type=int, default=50)
     parser.add_argument("--jobs", type=int, default=1, help="rows at a time")
     parser.add_argument("--table", action="store_true", help="only print the table of what is there")
+    parser.add_argument(
+        "--picture", type=Path, metavar="FILE", help="also draw each row's rest shape from eight sides"
+    )
     options = parser.parse_args()
     failed = False
     if not options.table:
@@ -74,7 +81,30 @@ def main() -> int:
                     failed = True
                     print(f"{row}: {why}", file=sys.stderr)
     print(table(options.state))
+    if options.picture is not None:
+        shapes(options.state).save(options.picture)
     return 2 if failed else 0
+
+
+def shapes(state: Path) -> Image.Image:
+    """Return the top of each finished training's last sheet, labelled: the rest shape from the front by the left side and on round it."""
+    strips = []
+    for row in ROWS:
+        sheets = sorted((state / _slug(row) / "state" / "sheets").glob("step-*.png"))
+        if not sheets or not (state / _slug(row) / "model" / "manifest.json").exists():
+            continue
+        with Image.open(sheets[-1]) as sheet:
+            views = sheet.convert("RGB").crop((0, 0, sheet.width, sheet.width // 8))
+        strip = Image.new("RGB", (views.width, views.height + _LABEL_PX), "white")
+        strip.paste(views, (0, _LABEL_PX))
+        ImageDraw.Draw(strip).text((6, 2), row, fill="black", font=ImageFont.load_default(size=14))
+        strips.append(strip)
+    if not strips:
+        raise InputError(f"{state}: no finished training in it", hint="give --data and --truth to run rows")
+    whole = Image.new("RGB", (max(strip.width for strip in strips), sum(strip.height for strip in strips)), "white")
+    for strip, top in zip(strips, itertools.accumulate([0, *(strip.height for strip in strips)]), strict=False):
+        whole.paste(strip, (0, top))
+    return whole
 
 
 def table(state: Path) -> str:
