@@ -66,9 +66,7 @@ def main() -> int:
     parser.add_argument("--pictures", type=int, default=50)
     parser.add_argument("--jobs", type=int, default=1, help="rows at a time")
     parser.add_argument("--table", action="store_true", help="only print the table of what is there")
-    parser.add_argument(
-        "--picture", type=Path, metavar="FILE", help="also draw each row's rest shape from eight sides"
-    )
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="also draw each row's rest shape from eight sides")
     options = parser.parse_args()
     failed = False
     if not options.table:
