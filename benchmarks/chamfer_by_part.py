@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from farm3d.apps.evaluate import read_product
 from farm3d.barn.individuals import build_of
@@ -97,12 +97,12 @@ def _measure(target_path: Path, folder: Path, species: str, place: int) -> Pair:
     score = animodel_score(target, reconstruction, generator=generator)
     aligned = reconstruction.transformed(score.T_target_reconstruction)
     there, here = EvenSampler(target).draw(POINTS, generator), EvenSampler(aligned).draw(POINTS, generator)
-    labels, vertices = _labels(target, species), cKDTree(target.vertices)
+    labels, vertices = _labels(target, species), KDTree(target.vertices)
     longest = target.sides.max()
     return Pair(
-        cKDTree(here).query(there)[0] / longest,
+        KDTree(here).query(there)[0] / longest,
         labels[vertices.query(there)[1]],
-        cKDTree(there).query(here)[0] / longest,
+        KDTree(there).query(here)[0] / longest,
         labels[vertices.query(here)[1]],
         _extents(aligned) / _extents(target),
     )
