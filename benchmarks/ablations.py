@@ -12,7 +12,6 @@ The table's intervals are over pictures, not over trainings: the rows of other s
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import os
 import subprocess
@@ -23,6 +22,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from farm3d.core.errors import Farm3DError, InputError
+from farm3d.training.dataset.sheets import grid_of
 
 ROWS: dict[str, tuple[str, ...]] = {
     "full": (),
@@ -99,10 +99,7 @@ def shapes(state: Path) -> Image.Image:
         strips.append(strip)
     if not strips:
         raise InputError(f"{state}: no finished training in it", hint="give --data and --truth to run rows")
-    whole = Image.new("RGB", (max(strip.width for strip in strips), sum(strip.height for strip in strips)), "white")
-    for strip, top in zip(strips, itertools.accumulate([0, *(strip.height for strip in strips)]), strict=False):
-        whole.paste(strip, (0, top))
-    return whole
+    return grid_of(strips, columns=1)
 
 
 def table(state: Path) -> str:

@@ -22,13 +22,13 @@ import numpy as np
 from scipy.spatial import KDTree
 
 from farm3d.apps.evaluate import read_product
-from farm3d.barn.individuals import build_of
+from farm3d.barn.individuals import Build, build_of
 from farm3d.barn.rigs import fetch_rigs
 from farm3d.barn.species import SPECIES
 from farm3d.core.errors import Farm3DError, InputError
 from farm3d.core.files import cache_folder
 from farm3d.core.random import numpy_generator
-from farm3d.evaluation.alignment import EvenSampler
+from farm3d.evaluation.alignment import EvenSampler, nearest_distances
 from farm3d.evaluation.meshes import Surface, mesh_files, read_mesh
 from farm3d.evaluation.shape import animodel_score
 
@@ -58,14 +58,14 @@ class Pair(NamedTuple):
 def main() -> int:
     """Print a table for each folder of predictions; return 0."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("species", choices=[name for name, kind in SPECIES.items() if not kind.made_from])
+    parser.add_argument("species", choices=list(SPECIES))
     parser.add_argument("predictions", nargs="+", type=Path, help="answers of `farm3d evaluate baseline`")
     parser.add_argument("--truth", type=Path, required=True, help="folder of `farm3d evaluate baseline truth` for the same pictures")
     parser.add_argument("--count", type=int, help="the first so many (all of the truth's)")
     options = parser.parse_args()
-    targets = mesh_files(options.truth)[: options.count]
+    targets, builds = mesh_files(options.truth)[: options.count], _builds(options.species)
     for folder in options.predictions:
-        pairs = [_measure(path, folder, options.species, place) for place, path in enumerate(targets)]
+        pairs = [_measure(path, folder, builds, place) for place, path in enumerate(targets)]
         print(f"\n**{folder.name}**, {len(pairs)} pictures\n\n{table(pairs)}")
     return 0
 
@@ -87,7 +87,7 @@ def _share(distances: np.ndarray, chosen: np.ndarray) -> tuple[float, float]:
     return (float(distances[chosen].mean()) if chosen.any() else float("nan")), float(distances[chosen].sum() / len(distances))
 
 
-def _measure(target_path: Path, folder: Path, species: str, place: int) -> Pair:
+def _measure(target_path: Path, folder: Path, builds: list[Build], place: int) -> Pair:
     made = [folder / f"{target_path.stem}{suffix}" for suffix in (".glb", ".safetensors")]
     path = next((one for one in made if one.exists()), None)
     if path is None:
@@ -97,26 +97,29 @@ def _measure(target_path: Path, folder: Path, species: str, place: int) -> Pair:
     score = animodel_score(target, reconstruction, generator=generator)
     aligned = reconstruction.transformed(score.T_target_reconstruction)
     there, here = EvenSampler(target).draw(POINTS, generator), EvenSampler(aligned).draw(POINTS, generator)
-    labels, vertices = _labels(target, species), KDTree(target.vertices)
+    labels, vertices = _labels(target, builds), KDTree(target.vertices)
     longest = target.sides.max()
     return Pair(
-        KDTree(here).query(there)[0] / longest,
+        nearest_distances(there, here) / longest,
         labels[vertices.query(there)[1]],
-        KDTree(there).query(here)[0] / longest,
+        nearest_distances(here, there) / longest,
         labels[vertices.query(here)[1]],
         _extents(aligned) / _extents(target),
     )
 
 
-def _labels(target: Surface, species: str) -> np.ndarray:
-    """Return the number of the part each vertex hangs on most; the rig is the one with the target's faces."""
+def _builds(species: str) -> list[Build]:
     rigs = fetch_rigs(cache_folder())
-    for name in SPECIES[species].rigs:
-        build = build_of(rigs / f"{name}.glb")
-        if np.array_equal(build.faces.numpy(), target.faces):
-            joints = [next(i for i, starts in enumerate(PARTS.values()) if joint.startswith(starts)) for joint in build.rig.joint_names]
-            return np.array(joints)[build.weights.argmax(1).numpy()]
-    raise InputError(f"a target is no {species} of the barn", hint="give the species the pictures were made of")
+    return [build_of(rigs / f"{name}.glb") for name in SPECIES[species].rigs]
+
+
+def _labels(target: Surface, builds: list[Build]) -> np.ndarray:
+    """Return the number of the part each vertex hangs on most; the rig is the one with the target's faces."""
+    build = next((one for one in builds if np.array_equal(one.faces.numpy(), target.faces)), None)
+    if build is None:
+        raise InputError(f"{target.name}: no animal of this species of the barn", hint="give the species the pictures were made of")
+    joints = [next(i for i, starts in enumerate(PARTS.values()) if joint.startswith(starts)) for joint in build.rig.joint_names]
+    return np.array(joints)[build.weights.argmax(1).numpy()]
 
 
 def _extents(surface: Surface) -> np.ndarray:

@@ -75,3 +75,4 @@ def test_the_schedule_switches_on_time() -> None:
     assert schedule.at(5001).virtual is False and middle.softness == pytest.approx(schedule.softness[1])
     assert late.deform and late.size_px > first.size_px and late.cell < first.cell and late.rate < 1
     assert last.rate == pytest.approx(schedule.decay_to, rel=0.01)
+    assert Schedule(10_000, decay_from=1.0).at(9999).rate == 1  # never falls
