@@ -13,7 +13,17 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.testing.samples import contents, draw, environment, fatal_draw, logged_draw, make_broken_draw, plain_draw, plan_of
+from tests.testing.samples import (
+    contents,
+    draw,
+    environment,
+    fatal_draw,
+    logged_draw,
+    make_broken_draw,
+    make_careless_draw,
+    plain_draw,
+    plan_of,
+)
 
 from farm3d.core.errors import Cancelled, InputError, OutputError
 from farm3d.core.shard_check import check_shards
@@ -79,6 +89,13 @@ def test_an_error_in_one_stops_all_and_says_where(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="ZeroDivisionError: sample") as caught:
         write_shards_in_parallel(tmp_path / "set", PLAN, make_broken_draw, workers=2)
     assert "broken_draw" in caught.value.__notes__[0]
+    assert list(contents(tmp_path / "set")) == ["horse-train.plan.json"]
+
+
+def test_one_that_ends_before_it_has_tidied_up_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="ZeroDivisionError: sample 0"):
+        write_shards_in_parallel(tmp_path / "set", PLAN, functools.partial(make_careless_draw, tmp_path / "started"), workers=2)
+    assert (tmp_path / "started").exists()
     assert list(contents(tmp_path / "set")) == ["horse-train.plan.json"]
 
 

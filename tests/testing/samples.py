@@ -75,6 +75,21 @@ def broken_draw(number: int) -> tuple[str, dict[str, bytes]]:
     raise ZeroDivisionError(f"sample {number}")
 
 
+def make_careless_draw(started: Path) -> Callable[[int], tuple[str, dict[str, bytes]]]:
+    """Return a draw that fails at sample 0, once another process is at a shard too: one that SIGTERM ends on the spot."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    return functools.partial(_careless, started)
+
+
+def _careless(started: Path, number: int) -> tuple[str, dict[str, bytes]]:
+    if number > 0:
+        started.touch()
+        time.sleep(60.0)
+    while not started.exists():
+        time.sleep(0.005)
+    return broken_draw(number)
+
+
 def plain_draw() -> Callable[[int], tuple[str, dict[str, bytes]]]:
     return draw
 

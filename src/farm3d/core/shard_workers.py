@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from farm3d.core.errors import Farm3DError, InputError, OutputError
-from farm3d.core.shards import Draw, ShardPlan, ShardReport, make_shards, shards_of_part, unfinished_shards
+from farm3d.core.shards import Draw, ShardPlan, ShardReport, make_shards, remove_working_files, shards_of_part, unfinished_shards
 
 __all__ = ["write_shards_in_parallel"]
 
@@ -108,6 +108,9 @@ def _crew(
                 if process.is_alive():
                     process.kill()
                     process.join()
+            # One that was told to end while it tidied up after an error of its own may not have come to the end of that.
+            with contextlib.suppress(OSError, OutputError):  # what brought us here matters more
+                remove_working_files(folder, plan)
 
 
 def _messages(crew: dict[Connection, BaseProcess]) -> Iterator[Any]:
