@@ -136,15 +136,16 @@ def test_what_cannot_be_is_one_line(
 
 def test_weights_and_times_can_be_set(category_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     changes = ["--set", "volume=0.05", "words_until=1", "words_slack_deg=11.25", "thin=10", "box_length=3.5", "cell_early=0.3"]
-    changes += ["bone_width=24", "rate_networks=0.001"]
+    changes += ["bone_width=24", "rate_networks=0.001", "words_oblique_deg=33.75", "bone_points=3", "local_scale=2"]
     assert main([*words_for(category_data, tmp_path), *changes, "--show-schedule"]) == 0
     told = {line.split()[0]: line.split()[1] for line in capsys.readouterr().out.splitlines() if line.startswith("  ")}
     assert (told["volume"], told["words_until"], told["words_slack_deg"], told["mask"]) == ("0.05", "1.0", "11.25", "10")
     assert (told["thin"], told["box_length"], told["cell_early"]) == ("10", "3.5", "0.3")
-    assert (told["bone_width"], told["rate_networks"]) == ("24", "0.001")
+    assert (told["bone_width"], told["rate_networks"], told["words_oblique_deg"]) == ("24", "0.001", "33.75")
     assert main([*words_for(category_data, tmp_path), *changes]) == 0
     assert "--threads 1" in (card := (tmp_path / "model" / "README.md").read_text()) and " ".join(changes) in card
-    assert LearnedCategory.from_pretrained(tmp_path / "model").model.config.bone_width == 24
+    config = LearnedCategory.from_pretrained(tmp_path / "model").model.config
+    assert (config.bone_width, config.bone_points, config.local_scale) == (24, 3, 2)
 
 
 def test_a_training_may_begin_with_another_animals_shape(

@@ -27,8 +27,9 @@ _TELL_EVERY_S = 30.0
 _KEPT_PX = 128
 _LARGEST = 1e6
 _BOX_LENGTH = "box_length"  # half of the box, in front of the animal's middle and behind it
-_WIDTHS = ("code", "local", "bone_width")  # of the networks: whole numbers
-_LEAST = {_BOX_LENGTH: 2.4, "cell_early": 0.05, "cell_late": 0.05, **dict.fromkeys(_WIDTHS, 8)}
+_WIDTHS = {**dict.fromkeys(("code", "local", "bone_width"), (8, 1024)), "bone_points": (1, 9), "local_scale": (1, 4)}
+"""Whole numbers of the networks: least and most."""
+_LEAST = {_BOX_LENGTH: 2.4, "cell_early": 0.05, "cell_late": 0.05, **{name: float(least) for name, (least, _) in _WIDTHS.items()}}
 _SHAPE_FROM = 0.06  # of a run that begins with an animal's shape
 _LAST_NOISE = 0.5  # section 4.2's advice for Stable Diffusion
 _TIMES = (
@@ -197,8 +198,9 @@ def _changed(run: Run, changes: tuple[str, ...]) -> Run:
     from farm3d.model.fields import HALF_BOX
 
     weights = {field.name: _LARGEST for field in dataclasses.fields(run.weights)}
-    times = {**dict.fromkeys(_TIMES, 1.0), "words_slack_deg": 180.0, "cell_early": 0.5, "cell_late": 0.5, **dict.fromkeys(_RATES, 0.1)}
-    sizes = {"sdf_fall": 2.0, "azimuth_reach_deg": 89.0, _BOX_LENGTH: HALF_BOX, **dict.fromkeys(_WIDTHS, 1024.0)}
+    slacks = {"words_slack_deg": 180.0, "words_oblique_deg": 180.0}
+    times = {**dict.fromkeys(_TIMES, 1.0), **slacks, "cell_early": 0.5, "cell_late": 0.5, **dict.fromkeys(_RATES, 0.1)}
+    sizes = {"sdf_fall": 2.0, "azimuth_reach_deg": 89.0, _BOX_LENGTH: HALF_BOX, **{name: most for name, (_, most) in _WIDTHS.items()}}
     for change in changes:
         name, _, text = change.partition("=")
         most = (weights | times | sizes).get(name)

@@ -82,6 +82,30 @@ def test_gradients_reach_everything_but_what_is_switched_off(model: CategoryMode
         assert torch.equal(animals.angles.abs().amax() > 0, torch.tensor(articulate))
 
 
+@pytest.mark.parametrize("points", [1, 2, 3])
+def test_bones_look_at_the_picture_where_they_are(points: int) -> None:
+    """Which places of the picture matter: those of the bones' middles, or also of their ends, such as the hooves."""
+    torch.manual_seed(0)
+    model = CategoryModel(dataclasses.replace(CONFIG, bone_points=points, local_scale=2))
+    torch.nn.init.normal_(model.articulation.out.weight)
+    rest, reading = rest_of(model), reading_of(model, 1)
+    assert reading.places.shape == (1, CONFIG.local, 32, 32)
+    places = reading.places.detach().requires_grad_()
+    camera = reading.viewpoints.cameras(torch.tensor([0]), torch.tensor([1]), size_px=64)
+    angles = model.articulation(rest.skeleton, camera, reading.code, places)
+    (gradient,) = torch.autograd.grad(angles.square().sum(), places)
+
+    def matters(where: torch.Tensor) -> bool:
+        column, row = (camera.pixels(where[None, None]).detach() / 2).long()[0, 0].tolist()  # of the 32 x 32 places
+        return bool(gradient[0, :, row, column].abs().sum() > 0)
+
+    skeleton = rest.skeleton
+    hoof, tip = (skeleton.index(name) for name in ("leg_front_L_03", "tail_03"))
+    assert matters(skeleton.ends[hoof]) == matters(skeleton.ends[tip]) == (points > 1)
+    if points != 2:
+        assert matters((skeleton.starts[hoof] + skeleton.ends[hoof]) / 2)
+
+
 def test_cameras_are_those_of_pairs(model: CategoryModel) -> None:
     views = reading_of(model).viewpoints
     pictures, hypotheses = torch.tensor([0, 0, 2]), torch.tensor([1, 3, 0])

@@ -128,13 +128,16 @@ def test_words_pull_azimuths_to_their_view_but_for_some_slack() -> None:
     azimuth[2, :2] = torch.tensor([80.0, 100.0])  # a side belongs to two quarters, and both are within
     azimuth[3, 2] = 250.0  # not asked: held near its middle, a quarter as much
     views = torch.tensor([1, 1, 2, 1, -1])
-    loss = view_loss(torch.deg2rad(azimuth), views, slack_deg=11.25)
+    loss = view_loss(torch.deg2rad(azimuth), views, slack_deg=(11.25, 11.25))
     assert loss[0] == 0 and loss[1] > 0.05 and loss[2] == 0 and 0 < loss[3] < loss[1] and loss[4] == 0
     strict = view_loss(torch.deg2rad(azimuth), views)
     assert torch.isclose(strict[0], torch.tensor((1 - math.cos(math.radians(10))) / 2)) and strict[2] > 0 and strict[4] == 0
-    turned = view_loss(torch.deg2rad(360 - azimuth.flip(1)), (8 - views) % 8, slack_deg=11.25)
+    turned = view_loss(torch.deg2rad(360 - azimuth.flip(1)), (8 - views) % 8, slack_deg=(11.25, 11.25))
     assert torch.allclose(turned[:4], loss[:4], atol=1e-6)  # mirrored pictures, mirrored words
-    one = view_loss(torch.deg2rad(torch.tensor([[10.0], [-170.0]])), torch.tensor([0, 0]), slack_deg=11.25)
+    oblique = view_loss(torch.deg2rad(azimuth), views, slack_deg=(11.25, 33.75))
+    assert oblique[1] < 0.1 * loss[1] and oblique[0] == oblique[2] == 0  # 35 degrees off is hardly more than 33.75
+    assert torch.allclose(view_loss(torch.deg2rad(azimuth), views, slack_deg=(0.0, 33.75))[2], strict[2])  # a side is not oblique
+    one = view_loss(torch.deg2rad(torch.tensor([[10.0], [-170.0]])), torch.tensor([0, 0]), slack_deg=(11.25, 11.25))
     assert one[0] == 0 and torch.isclose(one[1], torch.tensor(1.0), atol=0.05)
 
 

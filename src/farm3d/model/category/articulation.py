@@ -29,7 +29,7 @@ class ArticulationNetwork(nn.Module):
     def __init__(self, config: CategoryConfig) -> None:
         super().__init__()
         self.config = config
-        inputs = config.code + config.local + _POSITION * (1 + 2 * _OCTAVES)
+        inputs = config.code + config.bone_points * config.local + _POSITION * (1 + 2 * _OCTAVES)
         self.enter = nn.Linear(inputs, config.bone_width)
         self.rounds = nn.ModuleList([_Round(config.bone_width) for _ in range(2)])
         self.out = nn.Linear(config.bone_width, 3)
@@ -37,20 +37,28 @@ class ArticulationNetwork(nn.Module):
         nn.init.zeros_(self.out.bias)
 
     def forward(
-        self, skeleton: Skeleton, camera: Camera, code: Float[Tensor, "N D"], places: Float[Tensor, "N L G G"]
+        self, skeleton: Skeleton, camera: Camera, code: Float[Tensor, "N D"], places: Float[Tensor, "N L P P"]
     ) -> Float[Tensor, "N K 3"]:
         """Return the angles in radians of N pairs of a picture and a camera."""
         starts, ends = skeleton.starts, skeleton.ends
-        bones, count = len(skeleton.names), len(code)
-        middle = camera.pixels(((starts + ends) / 2).expand(count, -1, -1)) / (camera.width_px / 2) - 1
+        bones, count, many = len(skeleton.names), len(code), self.config.bone_points
+
+        def in_picture(points: Tensor) -> Tensor:
+            return (camera.pixels(points.expand(count, -1, -1)) / (camera.width_px / 2) - 1).detach()
+
+        middle = in_picture((starts + ends) / 2)
+        spots = middle[:, :, None]
+        if many > 1:
+            along = torch.linspace(0, 1, many, device=starts.device)[:, None]
+            spots = in_picture((starts[:, None] + along * (ends - starts)[:, None]).flatten(0, 1)).unflatten(1, (bones, many))
         seen = [camera.to_camera(points.expand(count, -1, -1)) for points in (starts, ends)]
         seen = [(points + points.new_tensor([0.0, 0.0, 10.0])) / 3.5 for points in seen]
         number = ((torch.arange(bones, device=code.device) + 0.5) / bones * 2 - 1).expand(count, bones)[..., None]
         position = torch.cat([middle, *seen, number], -1).detach()
         if self.config.parts.local_features:
-            local = functional.grid_sample(places, middle.detach()[:, :, None], align_corners=False)[..., 0].transpose(1, 2)
+            local = functional.grid_sample(places, spots, align_corners=False).permute(0, 2, 3, 1).flatten(2)
         else:
-            local = code.new_zeros(count, bones, self.config.local)
+            local = code.new_zeros(count, bones, many * self.config.local)
         whole = code[:, None].expand(-1, bones, -1)
         x = self.enter(torch.cat([whole, local, harmonic_embedding(position, octaves=_OCTAVES, scalar=0.9 * torch.pi)], -1))
         for each in self.rounds:

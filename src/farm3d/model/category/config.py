@@ -45,6 +45,8 @@ class CategoryConfig:
         deform_hidden, deform_scale: of the deformation network, and the factor of its output (section 2.4).
         albedo_hidden, albedo_layers, albedo_octaves: of the albedo field (section 2.9).
         bone_width: of the articulation network.
+        bone_points: places along a bone at which the picture is looked at: the middle (section 2.7), or so many from end to end.
+        local_scale: how many times finer than the features' grid the map of places is.
         azimuth_reach_deg: a hypothesis covers its quarter's middle and this many degrees to both sides.
         elevation_deg: middle and reach of the camera's height.
         shift_reach, log_distance_reach: of the animal's place in the crop, hundredths of the distance, and logarithm of a distance of 10.
@@ -68,6 +70,8 @@ class CategoryConfig:
     albedo_layers: int = 3
     albedo_octaves: int = 7
     bone_width: int = 128
+    bone_points: int = 1
+    local_scale: int = 1
     azimuth_reach_deg: float = 50.0
     elevation_deg: tuple[float, float] = (10.0, 22.0)
     shift_reach: float = 8.0

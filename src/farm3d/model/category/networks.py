@@ -21,7 +21,7 @@ _GROUPS = 8
 
 
 class Reading(NamedTuple):
-    """What was read from B pictures: ``code`` (shape and pose) and ``look`` (appearance) ``[B, C]``, ``places`` ``[B, L, G, G]``."""
+    """What was read from B pictures: ``code`` (shape and pose) and ``look`` (appearance) ``[B, C]``, ``places`` ``[B, L, P, P]``."""
 
     code: Tensor
     look: Tensor
@@ -41,7 +41,7 @@ class PictureReader(nn.Module):
         fine = (_OUTLINE_PX // config.grid) ** 2
         self.enter = nn.Conv2d(config.channels + 3 + fine, 96, 1)
         self.near = nn.ModuleList([_ConvBlock(96, 96, stride=1) for _ in range(2)])
-        self.places = nn.Conv2d(96, config.local, 1)
+        self.places = nn.Conv2d(96, config.local * config.local_scale**2, 1)
         self.far = nn.Sequential(_ConvBlock(96, 128, stride=2), _ConvBlock(128, 160, stride=2))
         self.whole = nn.Linear(160 * (config.grid // 4) ** 2, 256)
         self.code, self.look = nn.Linear(256, config.code), nn.Linear(256, config.code)
@@ -64,7 +64,8 @@ class PictureReader(nn.Module):
             x = x + block(x)
         whole = functional.silu(self.whole(self.far(x).flatten(1)))
         raw = self.view_out(functional.silu(self.view_in(whole)))
-        return Reading(self.code(whole), self.look(whole), self.places(x), viewpoints_from(raw, self.config))
+        places = functional.pixel_shuffle(self.places(x), self.config.local_scale)
+        return Reading(self.code(whole), self.look(whole), places, viewpoints_from(raw, self.config))
 
 
 class CodedField(nn.Module):

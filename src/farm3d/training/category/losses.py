@@ -111,7 +111,7 @@ def score_loss(score: Float[Tensor, "N"], achieved: Float[Tensor, "N"]) -> Float
     return (score - achieved.detach()).square()
 
 
-def view_loss(azimuth: Float[Tensor, "B H"], views: Int[Tensor, "B"], *, slack_deg: float = 0.0) -> Float[Tensor, "B"]:
+def view_loss(azimuth: Float[Tensor, "B H"], views: Int[Tensor, "B"], *, slack_deg: tuple[float, float] = (0.0, 0.0)) -> Float[Tensor, "B"]:
     """How far a picture's azimuths are from the view that its words name: 0 up to ``slack_deg`` from it, 1 at the opposite side.
 
     Asked of the hypotheses whose sector touches that view's eighth of the circle; the others are held near the middle of theirs, a quarter
@@ -120,13 +120,14 @@ def view_loss(azimuth: Float[Tensor, "B H"], views: Int[Tensor, "B"], *, slack_d
     Args:
         azimuth: radians, of H hypotheses in equal sectors of the circle, the first beginning at 0.
         views: which eighth, 0 the front and 2 the animal's left side; -1 where the words do not say.
-        slack_deg: how far from the view the words leave the azimuth to the picture.
+        slack_deg: how far from the view the words leave the azimuth to the picture: from front, back and sides, and from those between.
     """
     count = azimuth.shape[1]
     asked = (views * (math.pi / 4))[:, None]
     middle = (torch.arange(count, device=azimuth.device) + 0.5) * (2 * math.pi / count)
     near = torch.cos(asked - middle) > math.cos(math.pi / count + 1e-3)
-    within = math.cos(math.radians(slack_deg))
+    straight, oblique = (math.cos(math.radians(each)) for each in slack_deg)
+    within = torch.where(views % 2 == 1, oblique, straight)[:, None]
     outside = functional.relu(within - torch.cos(azimuth - asked)) / (1 + within)
     elsewhere = (1 - torch.cos(azimuth - middle)) / 8 if count > 1 else outside
     return (torch.where(near, outside, elsewhere) * (views >= 0)[:, None]).sum(1)

@@ -56,6 +56,8 @@ class Schedule:
         explore: share of pictures for which another hypothesis is drawn than the best.
         words_until: when the view that the words asked for no longer teaches the azimuths (they are often wrong by one eighth).
         words_slack_deg: how far from that view an azimuth may be at no cost.
+        words_oblique_deg: the same for the four views between front, sides and back, if it differs: pictures that are asked for one of them
+            show the animal nearer to its side.
         standing_until: when animals begin to be shown in other poses than standing ones, where words tell. Thin legs that swing are seldom
             where the rest shape has them, and are taken for nothing until it has some.
         thin_until: when thin parts no longer count more than others, which they do less and less: legs that are there grow thick from it. 0
@@ -86,6 +88,7 @@ class Schedule:
     explore: float = 0.2
     words_until: float = 0.2
     words_slack_deg: float = 0.0
+    words_oblique_deg: float | None = None
     standing_until: float = 0.0
     thin_until: float = 0.5
     shape_from: float = 0.0
@@ -119,7 +122,7 @@ class Schedule:
             every_hypothesis=early,
             softness=first * (last / first) ** along if step >= self.uniform_steps else float("inf"),
             words=max(1 - done / self.words_until, 0.0) if self.words_until > 0 else 0.0,
-            words_slack_deg=self.words_slack_deg,
+            words_slack_deg=(self.words_slack_deg, self.words_slack_deg if self.words_oblique_deg is None else self.words_oblique_deg),
             thin=max(1 - done / self.thin_until, 0.0) if self.thin_until > 0 else 1.0,
             standing=done < self.standing_until,
             articulate=done >= self.articulation_from,
@@ -136,7 +139,8 @@ class Schedule:
 class Moment:
     """What holds at one step, as :class:`Schedule` says.
 
-    ``softness`` is infinite where all hypotheses count the same; ``words`` and ``thin`` fall from 1 to 0; ``standing``: no others are
+    ``softness`` is infinite where all hypotheses count the same; ``words`` and ``thin`` fall from 1 to 0; ``words_slack_deg`` is that
+    of front, sides and back, and of the views between; ``standing``: no others are
     shown; ``rate`` is a share of the learning rates, ``shape`` of that of the shape besides.
     """
 
@@ -147,7 +151,7 @@ class Moment:
     every_hypothesis: bool
     softness: float
     words: float
-    words_slack_deg: float
+    words_slack_deg: tuple[float, float]
     thin: float
     standing: bool
     articulate: bool
