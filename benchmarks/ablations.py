@@ -7,6 +7,9 @@ Every row is `farm3d train` with the same pictures, steps and (but for the rows 
 learned category over the first `--pictures` of the truth (`farm3d evaluate baseline fit --no-refine`), the referee and Animodel's Chamfer.
 `--jobs` rows run at a time. What is finished is kept and a training that was stopped goes on, so the same command may be given again.
 The table's intervals are over pictures, not over trainings: the rows of other seeds say what chance in training does.
+
+The table in docs/benchmark.md is of preset `wide` as it was on 2026-11-29:
+`--set bone_points=1 local_scale=1 words_until=0.5 view=2 words_oblique_deg=11.25`.
 """
 
 from __future__ import annotations
@@ -62,6 +65,7 @@ def main() -> int:
     parser.add_argument("--state", type=Path, required=True, help="folder for trainings, models, predictions and reports")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), metavar="ROW", help=f"of: {'; '.join(ROWS)}")
     parser.add_argument("--preset", default="wide")
+    parser.add_argument("--set", nargs="+", default=[], metavar="NAME=NUMBER", help="for every row, as `farm3d train --set`")
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--pictures", type=int, default=50)
     parser.add_argument("--jobs", type=int, default=1, help="rows at a time")
@@ -152,7 +156,8 @@ def _run(row: str, truth: Path, options: argparse.Namespace) -> str | None:
         import farm3d
 
         words["--prior"] = str(Path(farm3d.__file__).parent / "weights" / "embedded_prior")
-    state = ("--state", folder / "state", "--steps", str(options.steps), "--threads", "1")
+    changes = [*options.set, *filter(None, [words.pop("--set", "")])]
+    state = ("--state", folder / "state", "--steps", str(options.steps), "--threads", "1", *(["--set", *changes] if changes else []))
     try:
         if not (model / "manifest.json").exists():
             _farm3d("train", "--data", options.data, "--out", model, *state, *(part for pair in words.items() for part in pair), log=log)

@@ -8,6 +8,11 @@ All are framed as the prior's training pictures are; the backbone sees the anima
 their backgrounds and coverage, as it was trained. On 16 x 16 places (8 x 8 for the transformer's blocks), 64 principal
 components of the foreground in one long vector, from which cosines and sines of the azimuth and of twice the azimuth are
 predicted. The ridge is chosen on a fifth of the training pictures.
+
+    python benchmarks/probe_features.py --train barn/train --held-out barn/val --data sets/horse
+
+asks the backbone's regression instead from where the pictures of a training set show the animal, beside the words that asked for them:
+a word covers an eighth of the circle. For looking only: no training sees these azimuths.
 """
 
 from __future__ import annotations
@@ -28,6 +33,8 @@ from farm3d.core.random import numpy_generator
 from farm3d.diffusion.embedded.pipeline import EmbeddedPrior
 from farm3d.evaluation.truth import truth_members
 from farm3d.model.encoder import Encoder
+from farm3d.training.category.load import load_pictures
+from farm3d.training.category.pictures import VIEWS
 from farm3d.training.dataset.features import plain_features
 from farm3d.training.prior.framing import framed
 
@@ -35,6 +42,10 @@ _COMPONENTS, _SAMPLES, _BATCH = 64, 2, 32
 _RIDGES = (1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0)
 _LEVELS = (0.02, 0.1, 0.25, 0.4, 0.6)
 _BLOCKS = (3, 5, 7)
+_DRAWN_PX = 128
+_WORDS = ("front", "front left", "left side", "back left", "back", "back right", "right side", "front right")
+_NEAR_DEG = 45.0  # beyond it another view was drawn than was asked for
+_PERCENTILES = (10, 25, 50, 75, 90)
 
 
 class Animals(NamedTuple):
@@ -112,35 +123,81 @@ def waves(azimuth: torch.Tensor) -> torch.Tensor:
     return torch.stack([azimuth.cos(), azimuth.sin(), (2 * azimuth).cos(), (2 * azimuth).sin()], 1)
 
 
-def probe(taught: Maps, known: torch.Tensor, asked: Maps, truth: torch.Tensor) -> str:
+class Probe(NamedTuple):
+    """A ridge regression: axes of the features, the training pictures' rows, their scale, ridge and solution."""
+
+    mean: torch.Tensor
+    axes: torch.Tensor
+    rows: torch.Tensor
+    scale: torch.Tensor
+    ridge: float
+    solution: torch.Tensor
+
+    @classmethod
+    def taught(cls, maps: Maps, known: torch.Tensor) -> Probe:
+        """Fit it to pictures of known azimuth, radians; the ridge is chosen on the last fifth."""
+        cover = functional.adaptive_avg_pool2d(maps.cover[:, None], maps.features.shape[-1])
+        inside = maps.features.permute(0, 2, 3, 1)[cover[:, 0] > 0.5]
+        mean = inside.mean(0)
+        _, axes = torch.linalg.eigh((inside - mean).T @ (inside - mean))
+        axes = axes[:, -_COMPONENTS:]
+        rows = _rows(maps, mean, axes)
+        scale = rows.square().sum(1).mean()
+        own, goal, cut = rows @ rows.T / scale, waves(known), len(known) * 4 // 5
+
+        def solved(ridge: float, count: int) -> torch.Tensor:
+            return torch.linalg.solve(own[:count, :count] + ridge * torch.eye(count), goal[:count])
+
+        ridge = min(_RIDGES, key=lambda value: float((own[cut:, :cut] @ solved(value, cut) - goal[cut:]).square().mean()))
+        return cls(mean, axes, rows, scale, ridge, solved(ridge, len(known)))
+
+    def azimuth(self, maps: Maps) -> torch.Tensor:
+        """Return what it says of pictures, radians from 0 to 2 pi."""
+        circle = torch.linspace(0, 2 * math.pi, 721)[:-1]
+        alike = _rows(maps, self.mean, self.axes) @ self.rows.T / self.scale
+        return circle[torch.cdist(alike @ self.solution, waves(circle)).argmin(1)]
+
+
+def _rows(maps: Maps, mean: torch.Tensor, axes: torch.Tensor) -> torch.Tensor:
+    cover = functional.adaptive_avg_pool2d(maps.cover[:, None], maps.features.shape[-1])
+    seen = (torch.einsum("bchw,cd->bdhw", maps.features - mean[:, None, None], axes) * cover).flatten(1)
+    return torch.cat([seen, torch.ones(len(seen), 1)], 1)
+
+
+def degrees_off(said: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    """Return by how many degrees azimuths in radians differ, from -180 to 180."""
+    return torch.rad2deg(torch.remainder(said - truth + math.pi, 2 * math.pi) - math.pi)
+
+
+def judged(fitted: Probe, asked: Maps, truth: torch.Tensor) -> str:
     """Return a table's cells: ridge, median and mean error in degrees, flips of front and back and of left and right in per cent."""
-    grid = taught.features.shape[-1]
-    covers = [functional.adaptive_avg_pool2d(maps.cover[:, None], grid) for maps in (taught, asked)]
-    inside = taught.features.permute(0, 2, 3, 1)[covers[0][:, 0] > 0.5]
-    mean = inside.mean(0)
-    _, axes = torch.linalg.eigh((inside - mean).T @ (inside - mean))
-    axes = axes[:, -_COMPONENTS:]
-    rows = [
-        (torch.einsum("bchw,cd->bdhw", maps.features - mean[:, None, None], axes) * cover).flatten(1)
-        for maps, cover in zip((taught, asked), covers, strict=True)
-    ]
-    rows = [torch.cat([row, torch.ones(len(row), 1)], 1) for row in rows]
-    scale = rows[0].square().sum(1).mean()
-    own, other = rows[0] @ rows[0].T / scale, rows[1] @ rows[0].T / scale
-    goal, cut = waves(known), len(known) * 4 // 5
-
-    def solved(ridge: float, count: int) -> torch.Tensor:
-        return torch.linalg.solve(own[:count, :count] + ridge * torch.eye(count), goal[:count])
-
-    ridge = min(_RIDGES, key=lambda value: float((own[cut:, :cut] @ solved(value, cut) - goal[cut:]).square().mean()))
-    circle = torch.linspace(0, 2 * math.pi, 721)[:-1]
-    said = circle[torch.cdist(other @ solved(ridge, len(known)), waves(circle)).argmin(1)]
-    error = torch.rad2deg(torch.remainder(said - truth + math.pi, 2 * math.pi) - math.pi).abs()
+    said = fitted.azimuth(asked)
+    error = degrees_off(said, truth).abs()
     flips = [
         100 * float(((part(said) * part(truth) < 0) & (part(truth).abs() > 0.5)).sum() / (part(truth).abs() > 0.5).sum())
         for part in (torch.cos, torch.sin)
     ]
-    return f"{ridge:g} | {error.median():.1f} | {error.mean():.1f} | {flips[0]:.1f} | {flips[1]:.1f}"
+    return f"{fitted.ridge:g} | {error.median():.1f} | {error.mean():.1f} | {flips[0]:.1f} | {flips[1]:.1f}"
+
+
+def views_of_words(fitted: Probe, encoder: Encoder, folder: Path) -> list[str]:
+    """Return a table's lines: where pictures of a data set are seen from, from the middle of the eighth that was asked for, degrees."""
+    pictures = load_pictures(folder, size_px=_DRAWN_PX).pictures
+    rgb, alpha = (torch.from_numpy(values).float() / 255 for values in (pictures.rgb, pictures.mask))
+    said = fitted.azimuth(backbone_maps(encoder, Animals(rgb, alpha, torch.zeros(len(rgb)))))
+    asked = torch.from_numpy(pictures.views)
+    off = degrees_off(said, asked * (2 * math.pi / VIEWS))
+    lines = [
+        "| asked for | pictures | within 45 degrees, % | mean of these | spread | percentiles 10, 25, 50, 75, 90 |",
+        "|---|---|---|---|---|---|",
+    ]
+    for view, word in enumerate(_WORDS):
+        own = off[asked == view]
+        near = own[own.abs() < _NEAR_DEG]
+        if len(near) > 1:
+            parts = ", ".join(f"{value:+.0f}" for value in np.percentile(near, _PERCENTILES))
+            lines.append(f"| {word} | {len(own)} | {100 * len(near) / len(own):.0f} | {near.mean():+.1f} | {near.std():.1f} | {parts} |")
+    return lines
 
 
 def main() -> None:
@@ -148,24 +205,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--train", type=Path, required=True)
     parser.add_argument("--held-out", type=Path, required=True)
-    parser.add_argument("--prior", type=Path, required=True, help="an embedded text-to-image model")
+    asked_for = parser.add_mutually_exclusive_group(required=True)
+    asked_for.add_argument("--prior", type=Path, help="an embedded text-to-image model")
+    asked_for.add_argument("--data", type=Path, help="data set of `farm3d generate`")
     parser.add_argument("--most", type=int, nargs=2, default=(1200, 400), help="training and held-out pictures")
     parser.add_argument("--every", type=int, default=2, help="take one training picture of so many")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    prior = EmbeddedPrior.from_pretrained(options.prior)
+    prior = None if options.prior is None else EmbeddedPrior.from_pretrained(options.prior)
+    size_px = _DRAWN_PX if prior is None else prior.size_px
     places = zip((options.train, options.held_out), options.most, (options.every, 1), strict=True)
-    sets = [animals_of(folder, most, every=every, size_px=prior.size_px) for folder, most, every in places]
+    sets = [animals_of(folder, most, every=every, size_px=size_px) for folder, most, every in places]
     known, truth = (animals.azimuth for animals in sets)
     print(f"{len(known)} training pictures, {len(truth)} held out\n")
     print("| features | ridge | azimuth error, median | mean | front/back flips, % | left/right, % |\n|---|---|---|---|---|---|")
     encoder = Encoder.from_pretrained()
-    taught, asked = (backbone_maps(encoder, animals) for animals in sets)
-    print(f"| EfficientNet-Lite0 | {probe(taught, known, asked, truth)} |", flush=True)
+    fitted, asked = Probe.taught(backbone_maps(encoder, sets[0]), known), backbone_maps(encoder, sets[1])
+    print(f"| EfficientNet-Lite0 | {judged(fitted, asked, truth)} |", flush=True)
+    if prior is None:
+        print("", *views_of_words(fitted, encoder, options.data), sep="\n")
+        return
     for t in _LEVELS:
         here, there = (denoiser_maps(prior, animals, t) for animals in sets)
         for name in here:
-            print(f"| denoiser, t = {t}, {name} | {probe(here[name], known, there[name], truth)} |", flush=True)
+            print(f"| denoiser, t = {t}, {name} | {judged(Probe.taught(here[name], known), there[name], truth)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -30,15 +30,16 @@ def embedded(category: str, *, channels: int, seed: int = 0, steps: int = 8000) 
 
 
 def wide(category: str, *, channels: int, seed: int = 0, steps: int = 14_000) -> Run:
-    """As :func:`embedded`, but longer, for sets that the reader chose: quarters reach well beyond the side views, words teach longer.
+    """As :func:`embedded`, but longer, for sets that the reader chose: quarters reach well beyond the side views, words teach to the end.
 
     A little pressure from within keeps flanks full, ribs cost, and thin parts count more for half of the run, so that legs grow. The box is
-    as long as the paper's. docs/experiments.md has what each of these is worth.
+    as long as the paper's. Bones look at the picture from end to end. docs/experiments.md has what each of these is worth.
     """
     run = embedded(category, channels=channels, seed=seed, steps=steps)
-    config = dataclasses.replace(run.config, azimuth_reach_deg=65.0, box=(*run.config.box[:2], HALF_BOX))
-    schedule = dataclasses.replace(run.schedule, words_until=0.5, words_slack_deg=11.25)
-    weights = dataclasses.replace(run.weights, volume=0.02, ripple=0.05, thin=10.0)
+    box = (*run.config.box[:2], HALF_BOX)
+    config = dataclasses.replace(run.config, azimuth_reach_deg=65.0, box=box, bone_points=3, local_scale=2)
+    schedule = dataclasses.replace(run.schedule, words_until=1.0, words_slack_deg=11.25, words_oblique_deg=33.75)
+    weights = dataclasses.replace(run.weights, view=4.0, volume=0.02, ripple=0.05, thin=10.0)
     return dataclasses.replace(run, config=config, schedule=schedule, weights=weights)
 
 
