@@ -9,7 +9,7 @@ their backgrounds and coverage, as it was trained. On 16 x 16 places (8 x 8 for 
 components of the foreground in one long vector, from which cosines and sines of the azimuth and of twice the azimuth are
 predicted. The ridge is chosen on a fifth of the training pictures.
 
-    python benchmarks/probe_features.py --train barn/train --held-out barn/val --data sets/horse
+    python benchmarks/probe_features.py --train barn/train --held-out barn/val --data sets/horse --every 1
 
 asks the backbone's regression instead from where the pictures of a training set show the animal, beside the words that asked for them:
 a word covers an eighth of the circle. For looking only: no training sees these azimuths.
