@@ -13,6 +13,10 @@ predicted. The ridge is chosen on a fifth of the training pictures.
 
 asks the backbone's regression instead from where the pictures of a training set show the animal, beside the words that asked for them:
 a word covers an eighth of the circle. For looking only: no training sees these azimuths.
+
+    python benchmarks/probe_features.py --train barn/train --held-out barn/val --angles MODEL --every 1
+
+asks the same of pictures that MODEL draws from the finer phrases, "seen from 30 degrees to its left".
 """
 
 from __future__ import annotations
@@ -29,6 +33,7 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
+from farm3d.barn.captions import fine_view
 from farm3d.core.random import numpy_generator
 from farm3d.diffusion.embedded.pipeline import EmbeddedPrior
 from farm3d.evaluation.truth import truth_members
@@ -46,6 +51,12 @@ _DRAWN_PX = 128
 _WORDS = ("front", "front left", "left side", "back left", "back", "back right", "right side", "front right")
 _NEAR_DEG = 45.0  # beyond it another view was drawn than was asked for
 _PERCENTILES = (10, 25, 50, 75, 90)
+_HEADING = (
+    "| asked for | pictures | within 45 degrees, % | mean of these | spread | percentiles 10, 25, 50, 75, 90 |",
+    "|---|---|---|---|---|---|",
+)
+_GUIDANCE, _DENOISING_STEPS = 4.0, 16  # as `farm3d generate` draws
+_STEP_DEG, _ACTIONS = 15, ("standing", "walking")
 
 
 class Animals(NamedTuple):
@@ -187,17 +198,27 @@ def views_of_words(fitted: Probe, encoder: Encoder, folder: Path) -> list[str]:
     said = fitted.azimuth(backbone_maps(encoder, Animals(rgb, alpha, torch.zeros(len(rgb)))))
     asked = torch.from_numpy(pictures.views)
     off = degrees_off(said, asked * (2 * math.pi / VIEWS))
-    lines = [
-        "| asked for | pictures | within 45 degrees, % | mean of these | spread | percentiles 10, 25, 50, 75, 90 |",
-        "|---|---|---|---|---|---|",
-    ]
-    for view, word in enumerate(_WORDS):
-        own = off[asked == view]
-        near = own[own.abs() < _NEAR_DEG]
-        if len(near) > 1:
-            parts = ", ".join(f"{value:+.0f}" for value in np.percentile(near, _PERCENTILES))
-            lines.append(f"| {word} | {len(own)} | {100 * len(near) / len(own):.0f} | {near.mean():+.1f} | {near.std():.1f} | {parts} |")
+    return [*_HEADING, *(line for view, word in enumerate(_WORDS) for line in _spread(word, off[asked == view]))]
+
+
+def views_of_angles(fitted: Probe, encoder: Encoder, prior: EmbeddedPrior, species: str, count: int) -> list[str]:
+    """Draw ``count`` pictures for every 15 degrees, by the finer phrases, and return a table's lines: how far from there they are seen."""
+    lines = list(_HEADING)
+    for number, angle in enumerate(range(0, 360, _STEP_DEG)):
+        words = [f"a {species} {_ACTIONS[i % len(_ACTIONS)]}, seen from {fine_view(angle)}" for i in range(count)]
+        seeds = range(number * count, (number + 1) * count)
+        drawn = prior.draw(words, seeds=seeds, guidance=_GUIDANCE, steps=_DENOISING_STEPS)
+        said = fitted.azimuth(backbone_maps(encoder, Animals(drawn.rgb, drawn.alpha, torch.zeros(count))))
+        lines += _spread(fine_view(angle), degrees_off(said, torch.full((count,), math.radians(angle))))
     return lines
+
+
+def _spread(words: str, off: torch.Tensor) -> list[str]:
+    near = off[off.abs() < _NEAR_DEG]
+    if len(near) < 2:
+        return []
+    parts = ", ".join(f"{value:+.0f}" for value in np.percentile(near, _PERCENTILES))
+    return [f"| {words} | {len(off)} | {100 * len(near) / len(off):.0f} | {near.mean():+.1f} | {near.std():.1f} | {parts} |"]
 
 
 def main() -> None:
@@ -208,11 +229,15 @@ def main() -> None:
     asked_for = parser.add_mutually_exclusive_group(required=True)
     asked_for.add_argument("--prior", type=Path, help="an embedded text-to-image model")
     asked_for.add_argument("--data", type=Path, help="data set of `farm3d generate`")
+    asked_for.add_argument("--angles", type=Path, help="an embedded text-to-image model that draws from the finer phrases")
+    parser.add_argument("--species", default="horse", help="that --angles draws")
+    parser.add_argument("--count", type=int, default=16, help="pictures an angle")
     parser.add_argument("--most", type=int, nargs=2, default=(1200, 400), help="training and held-out pictures")
     parser.add_argument("--every", type=int, default=2, help="take one training picture of so many")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    prior = None if options.prior is None else EmbeddedPrior.from_pretrained(options.prior)
+    source = options.prior or options.angles
+    prior = None if source is None else EmbeddedPrior.from_pretrained(source)
     size_px = _DRAWN_PX if prior is None else prior.size_px
     places = zip((options.train, options.held_out), options.most, (options.every, 1), strict=True)
     sets = [animals_of(folder, most, every=every, size_px=size_px) for folder, most, every in places]
@@ -222,6 +247,9 @@ def main() -> None:
     encoder = Encoder.from_pretrained()
     fitted, asked = Probe.taught(backbone_maps(encoder, sets[0]), known), backbone_maps(encoder, sets[1])
     print(f"| EfficientNet-Lite0 | {judged(fitted, asked, truth)} |", flush=True)
+    if options.angles is not None:
+        print("", *views_of_angles(fitted, encoder, prior, options.species, options.count), sep="\n")
+        return
     if prior is None:
         print("", *views_of_words(fitted, encoder, options.data), sep="\n")
         return

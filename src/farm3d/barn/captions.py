@@ -6,7 +6,7 @@ import numpy as np
 
 from farm3d.barn.species import Species
 
-__all__ = ["VIEWS", "captions", "view_index"]
+__all__ = ["VIEWS", "captions", "fine_view", "view_index"]
 
 VIEWS = (  # at azimuth 0, 45, … 315 degrees of the camera; the first wording is the plain one
     ("seen from the front", "front view", "facing the camera", "head-on"),
@@ -35,7 +35,7 @@ def captions(
     with_marks = f" with {' and '.join(markings)}" if markings else ""
     coats = f"{coat} " if coat else ""
     plain = f"a {coats}{kind.noun}, {verb}, {view[0]}"
-    fine = _angle(azimuth_deg)
+    fine = fine_view(azimuth_deg)
     above = " and above" if elevation_deg > 25 else " and below" if elevation_deg < -3 else ""
     other = str(rng.choice(view[1:]))
     third = str(rng.choice(view))
@@ -49,8 +49,8 @@ def captions(
     ]
 
 
-def _angle(azimuth_deg: float) -> str:
-    """Say an azimuth to the nearest 15 degrees as seen by the animal."""
+def fine_view(azimuth_deg: float) -> str:
+    """Say an azimuth to the nearest 15 degrees as seen by the animal: "30 degrees to its left", after "seen from"."""
     turn = (round(azimuth_deg / 15) * 15 + 180) % 360 - 180
     if turn == 0:
         return "straight ahead of it"

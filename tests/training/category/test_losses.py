@@ -17,6 +17,8 @@ from farm3d.training.category.losses import (
     deformation_loss,
     eikonal_loss,
     feature_loss,
+    gap_loss,
+    gaps,
     inside_distances,
     mask_loss,
     missing_loss,
@@ -55,6 +57,20 @@ def test_legs_are_thin_and_bodies_are_not(size: int) -> None:
     thin = thin_parts(body + leg)
     assert torch.equal(thin, leg)
     assert float(thin_loss(body, thin)) == pytest.approx(float(leg.mean())) and float(thin_loss(leg, thin)) == 0
+
+
+@pytest.mark.parametrize("size", [32, 64, 96])
+def test_what_lies_between_legs_is_a_gap_and_the_ground_is_not(size: int) -> None:
+    unit = size // 32
+    animal, between = torch.zeros(1, size, size), torch.zeros(1, size, size)
+    animal[:, 4 * unit : 16 * unit, 4 * unit : 28 * unit] = 1
+    animal[:, 16 * unit : 28 * unit, 6 * unit : 10 * unit] = animal[:, 16 * unit : 28 * unit, 12 * unit : 16 * unit] = 1
+    between[:, 16 * unit : 28 * unit, 10 * unit : 12 * unit] = 1
+    assert torch.equal(gaps(animal), between)  # the wide space behind the second leg is none
+    skirt = animal + between
+    assert float(gap_loss(skirt, gaps(animal))) == pytest.approx(float(between.mean())) and float(gap_loss(animal, gaps(animal))) == 0
+    drawn = skirt.clone().requires_grad_()
+    assert torch.equal(torch.autograd.grad(gap_loss(drawn, gaps(animal)).sum(), drawn)[0] > 0, between > 0)
 
 
 def test_a_leg_that_is_seldom_there_is_worth_having() -> None:

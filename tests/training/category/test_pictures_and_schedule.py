@@ -45,6 +45,13 @@ def test_thin_parts_count_less_and_less() -> None:
     assert schedule.at(20).faded(Weights(thin=8.0, mask=3.0)) == Weights(thin=4.0, mask=3.0)
 
 
+def test_gaps_count_more_as_thin_parts_count_less() -> None:
+    schedule = Schedule(100, thin_until=0.4)
+    assert [schedule.at(step).gap for step in (0, 10, 20, 40, 99)] == [0.0, 0.25, 0.5, 1.0, 1.0]
+    assert Schedule(100, thin_until=0).at(0).gap == 1
+    assert schedule.at(10).faded(Weights(thin=8.0, gap=4.0)) == Weights(thin=6.0, gap=1.0)
+
+
 def test_a_mirrored_picture_is_mirrored_in_all() -> None:
     pictures = toy_pictures()
     numbers = np.arange(6)

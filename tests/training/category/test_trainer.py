@@ -128,7 +128,21 @@ def test_what_is_not_finite_stops_before_the_update(tmp_path: Path) -> None:
     assert all(torch.equal(before[name], value) for name, value in state_of(trainer).items())
 
 
-TERMS = ("mask", "missing", "thin", "feature", "score", "eikonal", "view", "volume", "ripple", "articulation", "deformation", "colour")
+TERMS = (
+    "mask",
+    "missing",
+    "thin",
+    "gap",
+    "feature",
+    "score",
+    "eikonal",
+    "view",
+    "volume",
+    "ripple",
+    "articulation",
+    "deformation",
+    "colour",
+)
 MODULES = ("shape", "features", "reader", "deformation", "articulation", "albedo", "light")
 BROKEN = (
     *(("term", name, value) for name in TERMS for value in ("nan", "inf")),
@@ -142,7 +156,7 @@ BROKEN = (
 def all_on(tmp_path_factory: pytest.TempPathFactory) -> CategoryTrainer:
     """A training with every loss switched on, after three steps."""
     everything = {"articulation_from": 0.0, "colour_from": 0.0, "deformation_from": 0.0, "words_until": 1.0}
-    run = dataclasses.replace(run_of(**everything), weights=Weights(view_words=0.3, view=1.0, volume=0.02, thin=1.0, ripple=0.1))
+    run = dataclasses.replace(run_of(**everything), weights=Weights(view_words=0.3, view=1.0, volume=0.02, thin=1.0, gap=1.0, ripple=0.1))
     trainer = CategoryTrainer(run, toy_pictures(), tmp_path_factory.mktemp("all on"))
     for _ in range(3):
         trainer.one_step()

@@ -152,7 +152,7 @@ def _seen_places(
         each = torch.arange(len(batch), device=model.device)
         camera = reading.viewpoints.cameras(each, best, size_px=options.size_px)
         animals = model.individuals(rest, reading, camera, each, deform=at.deform, articulate=at.articulate)
-        how = compare(model, rest, reading, animals, camera, each, batch, size_px=options.size_px, colour=False, thin=False)
+        how = compare(model, rest, reading, animals, camera, each, batch, size_px=options.size_px, colour=False, weights=Weights())
         fragments = rasterize(camera.clip(animals.vertices), rest.faces, height_px=options.size_px, width_px=options.size_px)
         surface = interpolate(rest.vertices.expand(len(batch), -1, -1), fragments, rest.faces)
         surface = torch.where(fragments.face_id[..., None] >= 0, surface, torch.nan).cpu()

@@ -20,6 +20,8 @@ __all__ = [
     "deformation_loss",
     "eikonal_loss",
     "feature_loss",
+    "gap_loss",
+    "gaps",
     "inside_distances",
     "mask_loss",
     "missing_loss",
@@ -74,6 +76,26 @@ def thin_parts(target: Float[Tensor, "N S S"]) -> Float[Tensor, "N S S"]:
     side = 2 * round(_THIN_SHARE * target.shape[-1]) + 1
     worn = -functional.max_pool2d(-target[:, None], side, 1, side // 2)
     return (target - functional.max_pool2d(worn, side, 1, side // 2)[:, 0]).clamp(0, 1)
+
+
+def gap_loss(mask: Float[Tensor, "N S S"], between: Float[Tensor, "N S S"]) -> Float[Tensor, "N"]:
+    """Mean of what is covered between a silhouette's parts. Ours; the counterpart of :func:`thin_loss`.
+
+    What covers every place where a leg or a tail may be is right about most of its pixels; only the gaps between parts tell that it is
+    not one broad part.
+
+    Args:
+        mask: what was drawn.
+        between: of :func:`gaps`.
+    """
+    return (mask * between).mean((1, 2))
+
+
+def gaps(target: Float[Tensor, "N S S"]) -> Float[Tensor, "N S S"]:
+    """Return what closing a silhouette by a small square adds to it: what lies between legs, before the tail, and bits beside its edge."""
+    side = 2 * round(_THIN_SHARE * target.shape[-1]) + 1
+    grown = functional.max_pool2d(target[:, None], side, 1, side // 2)
+    return (-functional.max_pool2d(-grown, side, 1, side // 2)[:, 0] - target).clamp(0, 1)
 
 
 def feature_loss(

@@ -19,12 +19,13 @@ class Weights:
     reconstruction itself, as in section 2.8. ``view_words`` adds to a hypothesis that disagrees with the view the words asked for, four
     times as much at the beginning; ``view`` pulls azimuths to that view and fades, both over ``Schedule.words_until``. ``volume`` fills
     what no outline shows (``losses.volume_loss``), ``thin`` grows legs (``losses.thin_loss``) and fades over ``Schedule.thin_until``,
-    ``ripple`` smooths the trunk (``losses.ripple_loss``).
+    ``gap`` parts them (``losses.gap_loss``) and rises as ``thin`` fades, ``ripple`` smooths the trunk (``losses.ripple_loss``).
     """
 
     mask: float = 10.0
     missing: float = 100.0
     thin: float = 0.0
+    gap: float = 0.0
     feature: float = 0.1
     choice_feature: float = 1.0
     colour: float = 1.0
@@ -124,6 +125,7 @@ class Schedule:
             words=max(1 - done / self.words_until, 0.0) if self.words_until > 0 else 0.0,
             words_slack_deg=(self.words_slack_deg, self.words_slack_deg if self.words_oblique_deg is None else self.words_oblique_deg),
             thin=max(1 - done / self.thin_until, 0.0) if self.thin_until > 0 else 1.0,
+            gap=1.0 if self.thin_until <= 0 else min(done / self.thin_until, 1.0),
             standing=done < self.standing_until,
             articulate=done >= self.articulation_from,
             centred=done >= self.centred_from,
@@ -139,9 +141,9 @@ class Schedule:
 class Moment:
     """What holds at one step, as :class:`Schedule` says.
 
-    ``softness`` is infinite where all hypotheses count the same; ``words`` and ``thin`` fall from 1 to 0; ``words_slack_deg`` is that
-    of front, sides and back, and of the views between; ``standing``: no others are
-    shown; ``rate`` is a share of the learning rates, ``shape`` of that of the shape besides.
+    ``softness`` is infinite where all hypotheses count the same; ``words`` and ``thin`` fall from 1 to 0, ``gap`` rises as ``thin`` falls;
+    ``words_slack_deg`` is that of front, sides and back, and of the views between; ``standing``: no others are shown; ``rate`` is a share
+    of the learning rates, ``shape`` of that of the shape besides.
     """
 
     done: float
@@ -153,6 +155,7 @@ class Moment:
     words: float
     words_slack_deg: tuple[float, float]
     thin: float
+    gap: float
     standing: bool
     articulate: bool
     centred: bool
@@ -163,5 +166,5 @@ class Moment:
     rate: float
 
     def faded(self, weights: Weights) -> Weights:
-        """Return the weights of outlines as they count now: that of thin parts falls."""
-        return dataclasses.replace(weights, thin=self.thin * weights.thin)
+        """Return the weights of outlines as they count now: that of thin parts falls, that of gaps rises."""
+        return dataclasses.replace(weights, thin=self.thin * weights.thin, gap=self.gap * weights.gap)

@@ -77,7 +77,7 @@ def best_hypotheses(model: CategoryModel, rest: RestShape, batch: PictureBatch, 
     camera = reading.viewpoints.cameras(pictures, hypotheses, size_px=at.size_px)
     animals = model.individuals(rest, reading, camera, pictures, deform=at.deform, articulate=at.articulate)
     weights = at.faded(weights)
-    compared = compare(model, rest, reading, animals, camera, pictures, batch, size_px=at.size_px, colour=False, thin=weights.thin > 0)
+    compared = compare(model, rest, reading, animals, camera, pictures, batch, size_px=at.size_px, colour=False, weights=weights)
     return reading, compared.choice(weights).unflatten(0, (len(batch), each)).argmin(1)
 
 

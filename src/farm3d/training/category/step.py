@@ -25,6 +25,8 @@ from farm3d.training.category.losses import (
     deformation_loss,
     eikonal_loss,
     feature_loss,
+    gap_loss,
+    gaps,
     inside_distances,
     mask_loss,
     missing_loss,
@@ -52,13 +54,14 @@ class Compared:
     mask: Float[Tensor, "N"]
     missing: Float[Tensor, "N"]
     thin: Float[Tensor, "N"]
+    gap: Float[Tensor, "N"]
     feature: Float[Tensor, "N"]
     colour: Float[Tensor, "N"]
     iou: Float[Tensor, "N"]
 
     def outline(self, weights: Weights) -> Float[Tensor, "N"]:
         """Return what the silhouettes cost."""
-        return weights.mask * self.mask + weights.missing * self.missing + weights.thin * self.thin
+        return weights.mask * self.mask + weights.missing * self.missing + weights.thin * self.thin + weights.gap * self.gap
 
     def choice(self, weights: Weights) -> Float[Tensor, "N"]:
         """Return by what hypotheses are chosen, without gradient (section 2.8)."""
@@ -109,7 +112,7 @@ def reconstruction_step(
     pictures, hypotheses = _pairs(len(batch), model.config.hypotheses, chosen, device=model.device)
     camera = reading.viewpoints.cameras(pictures, hypotheses, size_px=at.size_px)
     animals = model.individuals(rest, reading, camera, pictures, deform=at.deform, articulate=at.articulate)
-    compared = compare(model, rest, reading, animals, camera, pictures, batch, size_px=at.size_px, colour=at.colour, thin=weights.thin > 0)
+    compared = compare(model, rest, reading, animals, camera, pictures, batch, size_px=at.size_px, colour=at.colour, weights=weights)
     elsewhere = _off_the_words(batch, reading, pictures, hypotheses)
     choices = compared.choice(weights) + weights.view_words * (1 + 3 * at.words) * elsewhere
     share = _shares(choices, pictures, len(batch), at.softness) if chosen is None else choices.new_ones(len(choices)) / len(batch)
@@ -124,6 +127,8 @@ def reconstruction_step(
     }
     if weights.thin > 0:
         terms["thin"] = (compared.thin * share).sum()
+    if weights.gap > 0:
+        terms["gap"] = (compared.gap * share).sum()
     if weights.volume != 0:
         terms["volume"] = volume_loss(rest.vertices, rest.faces)
     if weights.ripple != 0:
@@ -152,9 +157,12 @@ def compare(
     *,
     size_px: int,
     colour: bool,
-    thin: bool,
+    weights: Weights,
 ) -> Compared:
-    """Draw N individuals and compare them with their pictures: outline, features, and if asked colours and thin parts, which are else 0."""
+    """Draw N individuals and compare them with their pictures: outline, features, and colours if asked.
+
+    Colours, thin parts and gaps that were not asked for, or weigh nothing, are 0.
+    """
     count = len(pictures)
     target = functional.interpolate(batch.mask[:, None], (size_px, size_px), mode="area")[:, 0]
     inside = inside_distances(target)
@@ -173,8 +181,10 @@ def compare(
         hue = colour_loss(drawn[:, channels:], mask, image, goal)
     both, either = torch.minimum(mask, goal).sum((1, 2)), torch.maximum(mask, goal).sum((1, 2))
     iou = (both / either.clamp_min(1e-6)).detach()
-    legs = thin_loss(mask, thin_parts(target)[pictures]) if thin else torch.zeros_like(feature)
-    return Compared(mask_loss(mask, goal), missing_loss(mask, inside[pictures]), legs, feature, hue, iou)
+    nothing = torch.zeros_like(feature)
+    legs = thin_loss(mask, thin_parts(target)[pictures]) if weights.thin > 0 else nothing
+    between = gap_loss(mask, gaps(target)[pictures]) if weights.gap > 0 else nothing
+    return Compared(mask_loss(mask, goal), missing_loss(mask, inside[pictures]), legs, between, feature, hue, iou)
 
 
 def shaded_colours(
