@@ -129,19 +129,8 @@ def test_what_is_not_finite_stops_before_the_update(tmp_path: Path) -> None:
 
 
 TERMS = (
-    "mask",
-    "missing",
-    "thin",
-    "gap",
-    "feature",
-    "score",
-    "eikonal",
-    "view",
-    "volume",
-    "ripple",
-    "articulation",
-    "deformation",
-    "colour",
+    *("mask", "missing", "thin", "gap", "feature", "score"),
+    *("eikonal", "view", "volume", "ripple", "articulation", "deformation", "colour"),
 )
 MODULES = ("shape", "features", "reader", "deformation", "articulation", "albedo", "light")
 BROKEN = (
