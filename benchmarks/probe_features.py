@@ -203,11 +203,12 @@ def views_of_words(fitted: Probe, encoder: Encoder, folder: Path) -> list[str]:
 
 def views_of_angles(fitted: Probe, encoder: Encoder, prior: EmbeddedPrior, species: str, count: int) -> list[str]:
     """Draw ``count`` pictures for every 15 degrees, by the finer phrases, and return a table's lines: how far from there they are seen."""
-    lines = list(_HEADING)
+    lines: list[str] = [*_HEADING]
     for number, angle in enumerate(range(0, 360, _STEP_DEG)):
         words = [f"a {species} {_ACTIONS[i % len(_ACTIONS)]}, seen from {fine_view(angle)}" for i in range(count)]
         seeds = range(number * count, (number + 1) * count)
         drawn = prior.draw(words, seeds=seeds, guidance=_GUIDANCE, steps=_DENOISING_STEPS)
+        assert drawn.alpha is not None  # embedded models draw it
         said = fitted.azimuth(backbone_maps(encoder, Animals(drawn.rgb, drawn.alpha, torch.zeros(count))))
         lines += _spread(fine_view(angle), degrees_off(said, torch.full((count,), math.radians(angle))))
     return lines
@@ -247,7 +248,7 @@ def main() -> None:
     encoder = Encoder.from_pretrained()
     fitted, asked = Probe.taught(backbone_maps(encoder, sets[0]), known), backbone_maps(encoder, sets[1])
     print(f"| EfficientNet-Lite0 | {judged(fitted, asked, truth)} |", flush=True)
-    if options.angles is not None:
+    if options.angles is not None and prior is not None:
         print("", *views_of_angles(fitted, encoder, prior, options.species, options.count), sep="\n")
         return
     if prior is None:
