@@ -93,9 +93,7 @@ def gap_loss(mask: Float[Tensor, "N S S"], between: Float[Tensor, "N S S"]) -> F
 
 def gaps(target: Float[Tensor, "N S S"]) -> Float[Tensor, "N S S"]:
     """Return what closing a silhouette by a small square adds to it: what lies between legs, before the tail, and bits beside its edge."""
-    side = 2 * round(_THIN_SHARE * target.shape[-1]) + 1
-    grown = functional.max_pool2d(target[:, None], side, 1, side // 2)
-    return (-functional.max_pool2d(-grown, side, 1, side // 2)[:, 0] - target).clamp(0, 1)
+    return thin_parts(1 - target)  # opening what lies around it closes it
 
 
 def feature_loss(
