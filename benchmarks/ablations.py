@@ -4,12 +4,13 @@
     python benchmarks/ablations.py --state state/ablations --table [--picture shapes.png]
 
 Every row is `farm3d train` with the same pictures, steps and (but for the rows that vary it) seed, one thread; then one pass of the
-learned category over the first `--pictures` of the truth (`farm3d evaluate baseline fit --no-refine`), the referee and Animodel's Chamfer.
+learned category over all of the truth, or its first shard alone (`--first`), with `farm3d evaluate baseline fit --no-refine`, the referee
+and Animodel's Chamfer, with the reconstructions turned to fit and as they stand.
 `--jobs` rows run at a time. What is finished is kept and a training that was stopped goes on, so the same command may be given again.
 The table's intervals are over pictures, not over trainings: the rows of other seeds say what chance in training does.
 
 The table in docs/benchmark.md is of preset `wide` as it was on 2026-11-29:
-`--set bone_points=1 local_scale=1 words_until=0.5 view=2 words_oblique_deg=11.25`.
+`--set bone_points=1 local_scale=1 words_until=0.5 view=2 words_oblique_deg=11.25`; a row's own settings come after these.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -45,6 +48,11 @@ ROWS: dict[str, tuple[str, ...]] = {
     "begun as a learned horse": ("--start", "horse-learned"),
     "standing animals first": ("--set", "standing_until=0.25"),
     "preset embedded": ("--preset", "embedded"),
+    "words to the end, twice as strong": ("--set", "words_until=1 view=4"),
+    "the same with slack": ("--set", "words_until=1 view=4 words_slack_deg=20"),
+    "networks learn twice as fast": ("--set", "rate_networks=0.001"),
+    "rates fall earlier": ("--set", "decay_from=0.4 decay_to=0.05"),
+    "wider networks": ("--set", "bone_width=256 code=256 local=96"),
 }
 FIGURES = (  # heading, where in the report's summary, factor, decimals
     ("outline IoU ↑", "iou", 1, 3),
@@ -67,7 +75,7 @@ def main() -> int:
     parser.add_argument("--preset", default="wide")
     parser.add_argument("--set", nargs="+", default=[], metavar="NAME=NUMBER", help="for every row, as `farm3d train --set`")
     parser.add_argument("--steps", type=int, default=4000)
-    parser.add_argument("--pictures", type=int, default=50)
+    parser.add_argument("--first", action="store_true", help="judge on the first shard of the truth alone; its figures are kept apart")
     parser.add_argument("--jobs", type=int, default=1, help="rows at a time")
     parser.add_argument("--table", action="store_true", help="only print the table of what is there")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="also draw each row's rest shape from eight sides")
@@ -76,13 +84,13 @@ def main() -> int:
     if not options.table:
         if options.data is None or options.truth is None:
             parser.error("--data and --truth are needed to run rows")
-        truth = _first_pictures(options)
+        truth = _truth(options)
         with ThreadPoolExecutor(options.jobs) as pool:
             for row, why in zip(options.rows, pool.map(lambda row: _run(row, truth, options), options.rows), strict=True):
                 if why:
                     failed = True
                     print(f"{row}: {why}", file=sys.stderr)
-    print(table(options.state))
+    print(table(options.state, _which(options)))
     if options.picture is not None:
         shapes(options.state).save(options.picture)
     return 2 if failed else 0
@@ -106,23 +114,29 @@ def shapes(state: Path) -> Image.Image:
     return grid_of(strips, columns=1)
 
 
-def table(state: Path) -> str:
-    """Return the Markdown table of the rows that were judged."""
-    heads = ["row", *(head for head, *_ in FIGURES), "PCK@0.1 ↑", "Chamfer, unit cube, × 100 ↓", "hours"]
-    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+def table(state: Path, which: str) -> str:
+    """Return the Markdown table of the rows that were judged on ``which``, all of the truth or its first shard."""
+    heads = [*(head for head, *_ in FIGURES), "PCK@0.1 ↑", "Chamfer, unit cube, × 100 ↓", "nothing turned ↓"]
+    heads += ["seconds a picture ↓", "hours"]
+    lines = [f"| row | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
     for row in ROWS:
         folder = state / _slug(row)
         try:
-            report = json.loads((folder / "report" / "report.json").read_text(encoding="utf-8"))
-            shape = json.loads((folder / "shape.json").read_text(encoding="utf-8"))["summary"]["bidirectional_scaled"]
+            report = _json(folder / which / "report" / "report.json")
+            shapes = [_json(folder / which / name)["summary"]["bidirectional_scaled"] for name in ("shape.json", "unturned.json")]
             hours = json.loads((folder / "state" / "log.jsonl").read_text(encoding="utf-8").splitlines()[-1])["hours"]
         except FileNotFoundError:
             continue
         cells = [_cell(report["summary"][name], factor, digits) for _, name, factor, digits in FIGURES]
         keypoints = {"mean": report["keypoints"]["pck"], "low": report["keypoints"]["low"], "high": report["keypoints"]["high"]}
-        cells += [_cell(keypoints, 100, 1), _cell(shape, 100, 2), f"{hours:.2f}"]
-        lines.append(f"| {row} | " + " | ".join(cells) + " |")
+        cells += [_cell(keypoints, 100, 1), *(_cell(shape, 100, 2) for shape in shapes)]
+        seconds = statistics.median(sample["seconds"] for sample in report["samples"])
+        lines.append(f"| {row} | " + " | ".join([*cells, f"{seconds:.2f}", f"{hours:.2f}"]) + " |")
     return "\n".join(lines)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _cell(summary: dict[str, float], factor: float, digits: int) -> str:
@@ -130,44 +144,45 @@ def _cell(summary: dict[str, float], factor: float, digits: int) -> str:
     return f"**{mean}** {low} – {high}"
 
 
-def _first_pictures(options: argparse.Namespace) -> Path:
-    """Return a shard of the truth with as many pictures as asked, and predictions of the truth beside it."""
-    truth = sorted(options.truth.glob("*.tar"))
-    if not truth:
-        raise InputError(f"{options.truth}: no shards of the barn in it", hint="farm3d barn make SPECIES --split test --per-shard 50")
-    held = json.loads(truth[0].with_suffix(".json").read_text(encoding="utf-8"))
-    if len(held["rows"]) != options.pictures:
-        count = len(held["rows"])
-        hint = f"make the set with --per-shard {options.pictures}, or say --pictures {count}"
-        raise InputError(f"{truth[0]}: holds {count} pictures", hint=hint)
-    answer = options.state / "truth"
+def _which(options: argparse.Namespace) -> str:
+    return "first" if options.first else "all"
+
+
+def _truth(options: argparse.Namespace) -> Path:
+    """Return the truth, or its first shard, with predictions of the truth beside it."""
+    shards = sorted(options.truth.glob("*.tar"))
+    if not shards:
+        raise InputError(f"{options.truth}: no shards of the barn in it", hint="farm3d barn make SPECIES --split test")
+    truth, answer = shards[0] if options.first else options.truth, options.state / f"truth-{_which(options)}"
     if not answer.exists():
-        _farm3d("evaluate", "baseline", "truth", "--truth", truth[0], "--out", answer, log=options.state / "truth.log")
-    return truth[0]
+        _farm3d("evaluate", "baseline", "truth", "--truth", truth, "--out", answer, log=options.state / "truth.log")
+    return truth
 
 
 def _run(row: str, truth: Path, options: argparse.Namespace) -> str | None:
     """Train and judge one row, each step once; return why it failed, or None."""
     folder = options.state / _slug(row)
     folder.mkdir(parents=True, exist_ok=True)
-    log, model, predictions = folder / "log.txt", folder / "model", folder / "predictions"
+    log, model, judged = folder / "log.txt", folder / "model", folder / _which(options)
+    predictions, report, shape = judged / "predictions", judged / "report", judged / "shape.json"
     words = {"--preset": options.preset, "--seed": "0", **_pairs(ROWS[row])}
     if words.get("--prior") == "SHIPPED":
         import farm3d
 
         words["--prior"] = str(Path(farm3d.__file__).parent / "weights" / "embedded_prior")
-    changes = [*options.set, *filter(None, [words.pop("--set", "")])]
+    changes = [*options.set, *words.pop("--set", "").split()]
     state = ("--state", folder / "state", "--steps", str(options.steps), "--threads", "1", *(["--set", *changes] if changes else []))
     try:
         if not (model / "manifest.json").exists():
             _farm3d("train", "--data", options.data, "--out", model, *state, *(part for pair in words.items() for part in pair), log=log)
-        if not (folder / "report" / "report.json").exists():
-            one = ("--truth", truth, "--out", predictions, "--category", model, "--no-refine")
-            _farm3d("evaluate", "baseline", "fit", *one, log=log)
-            judged = ("--truth", truth, "--predictions", predictions, "--out", folder / "report", "--method", _slug(row))
-            _farm3d("evaluate", "barn", *judged, "--no-plots", "--novel-views", "4", log=log)
-        if not (folder / "shape.json").exists():
-            _farm3d("evaluate", "shape", predictions, options.state / "truth", "--out", folder / "shape.json", log=log)
+        if not (report / "report.json").exists():
+            _farm3d("evaluate", "baseline", "fit", "--truth", truth, "--out", predictions, "--category", model, "--no-refine", log=log)
+            told = ("--truth", truth, "--predictions", predictions, "--out", report, "--method", _slug(row))
+            _farm3d("evaluate", "barn", *told, "--no-plots", "--novel-views", "4", log=log)
+        if not shape.exists():  # written before the unturned one would be: so its file is the sign that both are there
+            out = ("--out", judged / "turned.json", "--unturned-out", judged / "unturned.json")
+            _farm3d("evaluate", "shape", predictions, options.state / f"truth-{judged.name}", *out, log=log)
+            (judged / "turned.json").replace(shape)
     except subprocess.CalledProcessError as error:
         return f"exit code {error.returncode} (128 + a signal: stopped; the same command goes on); {log} has its last words"
     print(f"{row}: done", file=sys.stderr, flush=True)

@@ -1,9 +1,9 @@
-"""Write pictures of the barn as a user's photographs with masks and captions, for `farm3d prepare-data`.
+"""Write pictures of the barn as a user's photographs with masks and captions, for `farm3d prepare-data`; drawn ones beside them if asked.
 
-    python tools/barn_photographs.py barn/horse OUT --count 1400
+    python tools/barn_photographs.py barn/horse OUT --count 1400 [--generated sets/horse]
     farm3d prepare-data OUT --category horse --dims 64 --size-px 128 --any-animal --out sets/barn-horse
 
-This is how the benchmark's row learned from the barn's own training pictures was made: picture, silhouette and the plain caption; no camera
+This is how the benchmark's rows learned from the barn's own training pictures were made: picture, silhouette and the plain caption; no camera
 and no 3D goes over. Pictures of split `test` and `val` are refused, because they are to judge with.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from farm3d.core.shard_reader import read_shards
@@ -22,7 +23,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("barn", type=Path, help="folder of `farm3d barn make SPECIES --split train`")
     parser.add_argument("out", type=Path, help="new folder")
-    parser.add_argument("--count", type=int, default=1400)
+    parser.add_argument("--count", type=int, default=1400, help="pictures of the barn")
+    parser.add_argument("--generated", type=Path, help="folder of `farm3d generate`: all of its pictures with their prompts as well")
     options = parser.parse_args()
     if options.out.exists():
         parser.error(f"{options.out}: is there already; choose a new folder")
@@ -32,15 +34,26 @@ def main() -> int:
         if facts["split"] != "train":
             print(f"{key}: of split '{facts['split']}', which is to judge with", file=sys.stderr)
             return 2
-        options.out.mkdir(parents=True, exist_ok=True)
-        (options.out / f"{key}.png").write_bytes(members["rgb.png"])
-        (options.out / f"{key}_mask.png").write_bytes(members["mask.png"])
-        (options.out / f"{key}.txt").write_text(facts["caption"] + "\n", encoding="utf-8")
+        _write(options.out, key, members, facts["caption"])
         written += 1
         if written == options.count:
             break
-    print(f"{options.out}: {written} pictures")
+    drawn = 0
+    if options.generated is not None:
+        pictures = [path for path in sorted(options.generated.glob("*.tar")) if "-features" not in path.name]
+        for key, members in read_shards(pictures):
+            if "rgb.png" in members:
+                _write(options.out, key, members, facts_of(key, members)["prompt"])
+                drawn += 1
+    print(f"{options.out}: {written} pictures of the barn, {drawn} generated")
     return 0
+
+
+def _write(out: Path, key: str, members: Mapping[str, bytes], caption: str) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    (out / f"{key}.png").write_bytes(members["rgb.png"])
+    (out / f"{key}_mask.png").write_bytes(members["mask.png"])
+    (out / f"{key}.txt").write_text(caption + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

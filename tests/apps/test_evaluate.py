@@ -31,6 +31,10 @@ def test_words_to_options() -> None:
         ),
         ("keypoints --annotations a.mat --predictions p --out k.json", KeypointsOptions(Path("a.mat"), Path("p"), Path("k.json"))),
         ("shape p t --out s.json", ShapeOptions(Path("p"), Path("t"), out=Path("s.json"))),
+        (
+            "shape p t --out s.json --unturned-out u.json",
+            ShapeOptions(Path("p"), Path("t"), out=Path("s.json"), unturned_out=Path("u.json")),
+        ),
         ("compare a.json b.json", CompareOptions(Path("a.json"), Path("b.json"))),
     ):
         assert cli.parse(["evaluate", *words.split()]) == EvaluateOptions(expected)
@@ -45,6 +49,7 @@ def test_words_to_options() -> None:
         ("evaluate barn --truth absent --predictions . --out o", "absent: no such folder or shard"),
         ("evaluate compare absent.json b.json", "absent.json: cannot read"),
         ("evaluate keypoints --annotations absent.mat --predictions . --out k.json", "absent.mat: cannot read"),
+        ("evaluate shape . . --no-rotation --unturned-out u.json", "nothing is turned anyway"),
         ("evaluate barn --truth absent --predictions . --out o --novel-views -3", "novel views 0 to 360"),
     ],
 )
@@ -89,6 +94,23 @@ def test_from_truth_to_comparison(truth: Path, tmp_path: Path, capsys: pytest.Ca
     out = tmp_path / "compared.md"
     assert cli.main(["evaluate", "compare", str(tmp_path / "report-truth"), str(tmp_path / "report-mean"), "--out", str(out)]) == 0
     assert "# truth minus mean" in out.read_text() and "4 common pictures" in capsys.readouterr().out
+
+
+def test_shapes_turned_and_unturned_from_one_run(truth: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("skimage", reason="scikit-image is not installed: pip install 'farm3d[build]'")
+    for name in ("truth", "mean"):
+        cli.main(["evaluate", "baseline", name, "--truth", str(truth), "--out", str(tmp_path / name)])
+        for spare in sorted((tmp_path / name).glob("horse-test-00000[1-9].*")):
+            spare.unlink()
+    capsys.readouterr()
+    out = [tmp_path / "turned.json", tmp_path / "unturned.json"]
+    words = ["evaluate", "shape", str(tmp_path / "mean"), str(tmp_path / "truth"), "--out", str(out[0]), "--unturned-out", str(out[1])]
+    assert cli.main(words) == 0
+    told = capsys.readouterr().out
+    assert told.index("Animodel protocol") < told.index("no rotation (not the protocol)")
+    turned, unturned = (json.loads(path.read_text()) for path in out)
+    assert "--no-rotation" not in turned["command"] and unturned["command"].endswith("--no-rotation")
+    assert 0 < turned["summary"]["bidirectional_m"]["mean"] < unturned["summary"]["bidirectional_m"]["mean"]
 
 
 def test_keypoints_from_the_barn(truth: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

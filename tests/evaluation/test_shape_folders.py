@@ -1,5 +1,6 @@
 """Folders of meshes are paired by order, scored alike by any number of processes, and summarised."""
 
+import dataclasses
 import statistics
 from pathlib import Path
 
@@ -53,6 +54,17 @@ def test_the_number_of_processes_changes_nothing(folders: tuple[Path, Path]) -> 
         assert np.array_equal(first.score.T_target_reconstruction, second.score.T_target_reconstruction)
     other = list(score_folders(*folders, settings=QUICK, seed=5))
     assert other[0].score.figures() != alone[0].score.figures()
+
+
+def test_unturned_beside_turned_is_what_each_alone_would_be(folders: tuple[Path, Path]) -> None:
+    both = list(score_folders(*folders, settings=QUICK, seed=4, also_unturned=True))
+    turned_alone = list(score_folders(*folders, settings=QUICK, seed=4))
+    unturned_alone = list(score_folders(*folders, settings=dataclasses.replace(QUICK, rotation=False), seed=4))
+    for pair, with_rotation, without in zip(both, turned_alone, unturned_alone, strict=True):
+        assert pair.unturned is not None and with_rotation.unturned is None
+        assert pair.score.figures() == with_rotation.score.figures()
+        assert pair.unturned.figures() == without.score.figures()
+    assert both[0].unturned is not None and both[0].unturned.figures() != both[0].score.figures()
 
 
 def test_counts_that_differ_are_an_error_at_once(folders: tuple[Path, Path]) -> None:

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from farm3d.apps.evaluate_options import BarnOptions, BaselineOptions, CompareOptions, EvaluateOptions, KeypointsOptions, ShapeOptions
-from farm3d.core.errors import MissingPartError, OutputError
+from farm3d.core.errors import InputError, MissingPartError, OutputError
 from farm3d.core.files import write_whole
 
 if TYPE_CHECKING:
     from farm3d.evaluation.predictions import ProductMesh
+    from farm3d.evaluation.shape import ShapeScore
     from farm3d.evaluation.truth import Truth
     from farm3d.model.reconstructor import Reconstruction
 
@@ -176,27 +177,42 @@ def _shape(options: ShapeOptions) -> None:
     from farm3d.evaluation.shape import AnimodelSettings
     from farm3d.evaluation.shape_folders import score_folders, summarise_shapes
 
+    if options.unturned_out is not None and not options.rotation:
+        raise InputError("--unturned-out: with --no-rotation nothing is turned anyway", hint="leave out one of the two")
     pairs = []
     settings = AnimodelSettings(rotation=options.rotation)
-    how = {"seed": options.seed, "settings": settings, "processes": options.processes, "read_product": read_product}
-    scores = score_folders(options.truth, options.predictions, **how)
+    scores = score_folders(
+        options.truth,
+        options.predictions,
+        seed=options.seed,
+        settings=settings,
+        processes=options.processes,
+        read_product=read_product,
+        also_unturned=options.unturned_out is not None,
+    )
     with _status("comparing shapes") as told:
         for pair in scores:
             pairs.append(pair)
             told(len(pairs), pair.target.stem)
-    summary = summarise_shapes([pair.score for pair in pairs])
-    print(f"| {'Animodel protocol' if options.rotation else 'no rotation (not the protocol)'} | mean | std |\n|---|---|---|")
-    for name, value in summary.items():
-        print(f"| {name} | {value.mean:.4f} | {value.std:.4f} |")
-    if options.out is not None:
-        words = f"{_name(options.predictions)} {_name(options.truth)} --out {_name(options.out)} --seed {options.seed}"
-        words += "" if options.rotation else " --no-rotation"
-        rows = [
-            {"target": pair.target.name, "reconstruction": pair.reconstruction.name, **pair.score.figures(), "turned": pair.score.turned}
-            for pair in pairs
-        ]
-        spread = {name: dataclasses.asdict(value) for name, value in summary.items()}
-        _write_json(options.out, circumstances(f"farm3d evaluate shape {words}") | {"summary": spread, "pairs": rows})
+
+    def tell(scored: list[ShapeScore], rotation: bool, out: Path | None) -> None:
+        summary = summarise_shapes(scored)
+        print(f"| {'Animodel protocol' if rotation else 'no rotation (not the protocol)'} | mean | std |\n|---|---|---|")
+        for name, value in summary.items():
+            print(f"| {name} | {value.mean:.4f} | {value.std:.4f} |")
+        if out is not None:
+            words = f"{_name(options.predictions)} {_name(options.truth)} --out {_name(out)} --seed {options.seed}"
+            words += "" if rotation else " --no-rotation"
+            rows = [
+                {"target": pair.target.name, "reconstruction": pair.reconstruction.name, **score.figures(), "turned": score.turned}
+                for pair, score in zip(pairs, scored, strict=True)
+            ]
+            spread = {name: dataclasses.asdict(value) for name, value in summary.items()}
+            _write_json(out, circumstances(f"farm3d evaluate shape {words}") | {"summary": spread, "pairs": rows})
+
+    tell([pair.score for pair in pairs], options.rotation, options.out)
+    if options.unturned_out is not None:
+        tell([pair.unturned for pair in pairs if pair.unturned is not None], False, options.unturned_out)
 
 
 def _compare(options: CompareOptions) -> None:

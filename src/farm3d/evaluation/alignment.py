@@ -12,6 +12,8 @@ from farm3d.evaluation.meshes import Surface
 
 __all__ = ["EvenSampler", "align", "nearest_distances", "rigid_fit"]
 
+_CELLS = 1 << 20  # more than there are along any side
+
 
 class EvenSampler:
     """Draws points of one surface that are roughly evenly spread: three times as many as wanted, less those too close to another.
@@ -130,38 +132,38 @@ class _Nearest:
 def _apart(points: np.ndarray, radius: float) -> np.ndarray:
     """True for the points ``[N]`` that stay when of two closer than ``radius`` the one with more such neighbours goes (or the earlier)."""
     cells = ((points - points.min(0)) / radius).astype(np.int64)
-    order = np.argsort((cells[:, 0] * 2**20 + cells[:, 1]) * 2**20 + cells[:, 2])  # neighbours in memory too; only for speed
+    keys = (cells[:, 0] * _CELLS + cells[:, 1]) * _CELLS + cells[:, 2]
+    order = np.argsort(keys)
     stays = np.empty(len(points), bool)
-    stays[order] = _thin(points[order], cells[order], order, radius)
+    stays[order] = _thin(points[order], keys[order], order, radius)
     return stays
 
 
 @numba.njit(cache=True)
-def _thin(points, cells, rank, radius):  # pragma: no cover - compiled
-    # Cells of one radius in a hash table of chains; of the 27 cells around a point, 13 and its own find each pair once.
+def _thin(points, keys, rank, radius):  # pragma: no cover - compiled
+    # Points sorted by their cells of one radius. Of the 27 cells around a point, those that come later and its own find each pair once:
+    # the rest of its row of three (k, k + 1), and rows of three of four other columns, each of which moves on as the point does.
     count = len(points)
-    size = 1
-    while size < 2 * count:
-        size *= 2
-    heads, following = np.full(size, -1, np.int64), np.empty(count, np.int64)
-    pairs, found = np.empty((2 * count, 2), np.int64), 0
+    pairs, found = np.empty((2 * count, 2), np.int32), 0
+    column = np.array([0, _CELLS, (_CELLS - 1) * _CELLS, _CELLS * _CELLS, (_CELLS + 1) * _CELLS])
+    start = np.zeros(5, np.int64)
     for n in range(count):
-        key = _key(cells[n, 0], cells[n, 1], cells[n, 2], size)
-        following[n], heads[key] = heads[key], n
-    for n in range(count):
-        for around in range(14):
-            i, j, k = cells[n, 0] + around // 9 - 1, cells[n, 1] + around // 3 % 3 - 1, cells[n, 2] + around % 3 - 1
-            m = following[n] if around == 13 else heads[_key(i, j, k, size)]
-            while m >= 0:
-                # Different cells may share a chain, so the cell is compared too.
-                if cells[m, 0] == i and cells[m, 1] == j and cells[m, 2] == k:
-                    dx, dy, dz = points[n, 0] - points[m, 0], points[n, 1] - points[m, 1], points[n, 2] - points[m, 2]
-                    if dx * dx + dy * dy + dz * dz <= radius * radius:
-                        if found == len(pairs):
-                            pairs = np.concatenate((pairs, np.empty_like(pairs)))
-                        pairs[found, 0], pairs[found, 1] = (n, m) if rank[n] < rank[m] else (m, n)
-                        found += 1
-                m = following[m]
+        for c in range(5):
+            first, last = keys[n] + column[c] - 1, keys[n] + column[c] + 1
+            if c == 0:
+                start[c] = n + 1
+            else:
+                while start[c] < count and keys[start[c]] < first:
+                    start[c] += 1
+            m = start[c]
+            while m < count and keys[m] <= last:
+                dx, dy, dz = points[n, 0] - points[m, 0], points[n, 1] - points[m, 1], points[n, 2] - points[m, 2]
+                if dx * dx + dy * dy + dz * dz <= radius * radius:
+                    if found == len(pairs):
+                        pairs = np.concatenate((pairs, np.empty_like(pairs)))
+                    pairs[found, 0], pairs[found, 1] = (n, m) if rank[n] < rank[m] else (m, n)
+                    found += 1
+                m += 1
     degree, stays = np.zeros(count, np.int64), np.ones(count, np.bool_)
     for n in range(found):
         degree[pairs[n, 0]] += 1
@@ -170,8 +172,3 @@ def _thin(points, cells, rank, radius):  # pragma: no cover - compiled
         earlier, later = pairs[n]
         stays[earlier if degree[earlier] >= degree[later] else later] = False
     return stays
-
-
-@numba.njit(cache=True)
-def _key(i, j, k, size):  # pragma: no cover - compiled
-    return ((i * 73856093) ^ (j * 19349663) ^ (k * 83492791)) & (size - 1)

@@ -20,7 +20,7 @@ from farm3d.evaluation.alignment import EvenSampler, align, nearest_distances
 from farm3d.evaluation.meshes import Surface
 from farm3d.evaluation.voxels import remesh, voxelize
 
-__all__ = ["AnimodelSettings", "ShapeScore", "animodel_score", "rms_chamfer_cm", "rms_chamfer_cm_model_view"]
+__all__ = ["AnimodelSettings", "PreparedPair", "ShapeScore", "animodel_score", "rms_chamfer_cm", "rms_chamfer_cm_model_view"]
 
 
 @dataclass(frozen=True)
@@ -102,20 +102,7 @@ def animodel_score(
         InputError: a surface that is flat.
         MissingPartError: scikit-image is absent.
     """
-    settings = settings or AnimodelSettings()
-    pair = _Prepared(target, reconstruction, settings)
-    scores = [
-        ShapeScore(
-            target_to_reconstruction_m=float(attempt.to_reconstruction.mean()),
-            reconstruction_to_target_m=float(attempt.to_target.mean()),
-            longest_side_m=float(target.sides.max()),
-            scale=pair.scale,
-            turned=attempt.turned,
-            T_target_reconstruction=attempt.T_target_remeshed @ pair.T_remeshed_reconstruction,
-        )
-        for attempt in pair.attempts(generator, rotation=settings.rotation, retry=settings.retry_180 and settings.rotation)
-    ]
-    return min(scores, key=lambda score: score.bidirectional_m)
+    return PreparedPair(target, reconstruction, settings).score(generator)
 
 
 def rms_chamfer_cm(
@@ -134,9 +121,8 @@ def rms_chamfer_cm(
         InputError: a surface that is flat.
         MissingPartError: scikit-image is absent.
     """
-    settings = settings or AnimodelSettings()
-    pair = _Prepared(target, reconstruction, settings)
-    return min(_rms_cm(attempt) for attempt in pair.attempts(generator, rotation=True, retry=settings.retry_180))
+    pair = PreparedPair(target, reconstruction, settings)
+    return min(_rms_cm(attempt) for attempt in pair.attempts(generator, rotation=True, retry=pair.settings.retry_180))
 
 
 def rms_chamfer_cm_model_view(
@@ -151,7 +137,7 @@ def rms_chamfer_cm_model_view(
         InputError: a surface that is flat.
         MissingPartError: scikit-image is absent.
     """
-    pair = _Prepared(target, reconstruction, settings or AnimodelSettings())
+    pair = PreparedPair(target, reconstruction, settings)
     return min(_rms_cm(attempt) for attempt in pair.attempts(generator, rotation=False, retry=False))
 
 
@@ -168,11 +154,16 @@ def _rms_cm(attempt: _Attempt) -> float:
     return 100 * float(np.sqrt((np.square(attempt.to_reconstruction).mean() + np.square(attempt.to_target).mean()) / 2))
 
 
-class _Prepared:
-    """A pair after steps 2 to 4: the reconstruction has the target's volume and is remeshed."""
+class PreparedPair:
+    """Two surfaces after steps 2 to 4 of :func:`animodel_score`: the reconstruction has the target's volume and is remeshed.
 
-    def __init__(self, target: Surface, reconstruction: Surface, settings: AnimodelSettings) -> None:
-        self.settings = settings
+    Raises:
+        InputError: a surface that is flat.
+        MissingPartError: scikit-image is absent.
+    """
+
+    def __init__(self, target: Surface, reconstruction: Surface, settings: AnimodelSettings | None = None) -> None:
+        self.settings = settings = settings or AnimodelSettings()
         cubes = voxelize(reconstruction, min_cubes=settings.min_cubes)
         self.scale = float(np.cbrt(voxelize(target, min_cubes=settings.min_cubes).volume / cubes.volume))
         scaling = np.diag([self.scale] * 3 + [1.0])
@@ -180,7 +171,24 @@ class _Prepared:
         scaled_cubes = dataclasses.replace(cubes, pitch=cubes.pitch * self.scale)
         remeshed, moved = remesh(reconstruction.transformed(scaling), scaled_cubes)
         self.target, self.reconstruction = EvenSampler(target), EvenSampler(remeshed)
+        self.longest_side_m = float(target.sides.max())
         self.T_remeshed_reconstruction = moved @ scaling
+
+    def score(self, generator: np.random.Generator, *, rotation: bool | None = None) -> ShapeScore:
+        """Align and compare (steps 5 to 7), with or without ``rotation``; None asks the settings."""
+        rotation = self.settings.rotation if rotation is None else rotation
+        scores = [
+            ShapeScore(
+                target_to_reconstruction_m=float(attempt.to_reconstruction.mean()),
+                reconstruction_to_target_m=float(attempt.to_target.mean()),
+                longest_side_m=self.longest_side_m,
+                scale=self.scale,
+                turned=attempt.turned,
+                T_target_reconstruction=attempt.T_target_remeshed @ self.T_remeshed_reconstruction,
+            )
+            for attempt in self.attempts(generator, rotation=rotation, retry=self.settings.retry_180 and rotation)
+        ]
+        return min(scores, key=lambda score: score.bidirectional_m)
 
     def attempts(self, generator: np.random.Generator, *, rotation: bool, retry: bool) -> Iterator[_Attempt]:
         """Align and measure from where the reconstruction is; then, for a retry, what was aligned after half a turn about y (5 to 7)."""

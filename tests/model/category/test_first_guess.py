@@ -1,9 +1,11 @@
 """One pass over a picture: a picture and its mirror image show the same animal, mirrored."""
 
+import math
+
 import torch
 
 from farm3d.core.random import torch_generator
-from farm3d.model.category.first_guess import first_guess
+from farm3d.model.category.first_guess import _between, _Said, first_guess
 from farm3d.model.category.learned import LearnedCategory
 from farm3d.model.parameters import pose
 from farm3d.structures import Crop
@@ -29,3 +31,18 @@ def test_a_mirrored_picture_gives_the_mirrored_animal() -> None:
     across = [each.camera.pixels(each.vertices)[..., 0] for each in (own, other)]
     assert torch.allclose(across[0] + across[1].flip(0)[:, learned.prior.mirror], torch.tensor(64.0), atol=1e-2)
     assert torch.allclose(here.colours, there.colours, atol=1e-5)
+
+
+def test_readings_of_two_views_are_not_averaged() -> None:
+    def said(azimuth_deg: float, elevation: float, flexion: float) -> _Said:
+        one = torch.ones(1)
+        return _Said(
+            torch.tensor([math.radians(azimuth_deg)]), elevation * one, torch.zeros(1, 2), one, flexion * torch.ones(1, 2, 3), one, one
+        )
+
+    near = _between(said(170, 0.2, 0.1), said(-170, 0.4, 0.3))  # across the half circle
+    assert torch.allclose(near.azimuth, torch.tensor(math.pi)) and torch.allclose(near.elevation, torch.tensor(0.3))
+    assert torch.allclose(near.angles, torch.tensor(0.2))
+    apart = _between(said(10, 0.2, 0.1), said(150, 0.4, 0.3))
+    assert torch.allclose(apart.azimuth, torch.tensor(math.radians(10))) and torch.allclose(apart.elevation, torch.tensor(0.2))
+    assert torch.allclose(apart.angles, torch.tensor(0.1))

@@ -113,8 +113,15 @@ def _other_side(name: str) -> str:
 
 def _between(one: _Said, other: _Said) -> _Said:
     gap = torch.remainder(other.azimuth - one.azimuth + math.pi, 2 * math.pi) - math.pi
-    middle = _Said(*((a + b) / 2 for a, b in zip(one, other, strict=True)))
-    return middle._replace(azimuth=one.azimuth + gap / 2)
+    middle = _Said(*((a + b) / 2 for a, b in zip(one, other, strict=True)))._replace(azimuth=one.azimuth + gap / 2)
+    # Further apart than a right angle they are of two views, as a model of one hypothesis may well say, and between these lies none:
+    # the picture's own stands.
+    apart = gap.abs() > math.pi / 2
+    return middle._replace(
+        azimuth=torch.where(apart, one.azimuth, middle.azimuth),
+        elevation=torch.where(apart, one.elevation, middle.elevation),
+        angles=torch.where(apart[:, None, None], one.angles, middle.angles),
+    )
 
 
 def _on_template(prior: CategoryPrior) -> RestShape:
