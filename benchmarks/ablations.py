@@ -130,7 +130,7 @@ def table(state: Path, which: str) -> str:
         cells = [_cell(report["summary"][name], factor, digits) for _, name, factor, digits in FIGURES]
         keypoints = {"mean": report["keypoints"]["pck"], "low": report["keypoints"]["low"], "high": report["keypoints"]["high"]}
         cells += [_cell(keypoints, 100, 1), *(_cell(shape, 100, 2) for shape in shapes)]
-        seconds = statistics.median(sample["seconds"] for sample in report["samples"])
+        seconds = statistics.median(sample["figures"]["seconds"] for sample in report["samples"])
         lines.append(f"| {row} | " + " | ".join([*cells, f"{seconds:.2f}", f"{hours:.2f}"]) + " |")
     return "\n".join(lines)
 

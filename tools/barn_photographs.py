@@ -3,8 +3,8 @@
     python tools/barn_photographs.py barn/horse OUT --count 1400 [--generated sets/horse]
     farm3d prepare-data OUT --category horse --dims 64 --size-px 128 --any-animal --out sets/barn-horse
 
-This is how the benchmark's rows learned from the barn's own training pictures were made: picture, silhouette and the plain caption; no camera
-and no 3D goes over. Pictures of split `test` and `val` are refused, because they are to judge with.
+This is how the benchmark's rows learned from the barn's own training pictures were made: picture, silhouette and the plain caption; no
+camera and no 3D goes over. Pictures of split `test` and `val` are refused, because they are to judge with.
 """
 
 from __future__ import annotations
