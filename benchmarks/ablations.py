@@ -123,16 +123,19 @@ def table(state: Path, which: str) -> str:
         folder = state / _slug(row)
         try:
             report = _json(folder / which / "report" / "report.json")
-            shapes = [_json(folder / which / name)["summary"]["bidirectional_scaled"] for name in ("shape.json", "unturned.json")]
             hours = json.loads((folder / "state" / "log.jsonl").read_text(encoding="utf-8").splitlines()[-1])["hours"]
         except FileNotFoundError:
             continue
         cells = [_cell(report["summary"][name], factor, digits) for _, name, factor, digits in FIGURES]
         keypoints = {"mean": report["keypoints"]["pck"], "low": report["keypoints"]["low"], "high": report["keypoints"]["high"]}
-        cells += [_cell(keypoints, 100, 1), *(_cell(shape, 100, 2) for shape in shapes)]
+        cells += [_cell(keypoints, 100, 1), *(_shape_cell(folder / which / name) for name in ("shape.json", "unturned.json"))]
         seconds = statistics.median(sample["figures"]["seconds"] for sample in report["samples"])
         lines.append(f"| {row} | " + " | ".join([*cells, f"{seconds:.2f}", f"{hours:.2f}"]) + " |")
     return "\n".join(lines)
+
+
+def _shape_cell(path: Path) -> str:
+    return _cell(_json(path)["summary"]["bidirectional_scaled"], 100, 2) if path.exists() else "not run"
 
 
 def _json(path: Path) -> dict[str, Any]:
