@@ -167,7 +167,7 @@ def _run(row: str, truth: Path, options: argparse.Namespace) -> str | None:
     folder = options.state / _slug(row)
     folder.mkdir(parents=True, exist_ok=True)
     log, model, judged = folder / "log.txt", folder / "model", folder / _which(options)
-    predictions, report, shape = judged / "predictions", judged / "report", judged / "shape.json"
+    predictions, report, unturned = judged / "predictions", judged / "report", judged / "unturned.json"
     words = {"--preset": options.preset, "--seed": "0", **_pairs(ROWS[row])}
     if words.get("--prior") == "SHIPPED":
         import farm3d
@@ -182,10 +182,9 @@ def _run(row: str, truth: Path, options: argparse.Namespace) -> str | None:
             _farm3d("evaluate", "baseline", "fit", "--truth", truth, "--out", predictions, "--category", model, "--no-refine", log=log)
             told = ("--truth", truth, "--predictions", predictions, "--out", report, "--method", _slug(row))
             _farm3d("evaluate", "barn", *told, "--no-plots", "--novel-views", "4", log=log)
-        if not shape.exists():  # written before the unturned one would be: so its file is the sign that both are there
-            out = ("--out", judged / "turned.json", "--unturned-out", judged / "unturned.json")
+        if not unturned.exists():  # the last that is written
+            out = ("--out", judged / "shape.json", "--unturned-out", unturned)
             _farm3d("evaluate", "shape", predictions, options.state / f"truth-{judged.name}", *out, log=log)
-            (judged / "turned.json").replace(shape)
     except subprocess.CalledProcessError as error:
         return f"exit code {error.returncode} (128 + a signal: stopped; the same command goes on); {log} has its last words"
     print(f"{row}: done", file=sys.stderr, flush=True)

@@ -1,7 +1,7 @@
 """One pass of a learned category over a picture: an individual's shape, and for each viewpoint hypothesis a camera and a pose.
 
 The picture and its mirror image are both read, and what is said of the two is averaged: an animal seen in a mirror is the same animal
-mirrored, which networks obey only nearly, so that their errors differ.
+mirrored, which networks obey only nearly, so that their errors differ. Of readings that are of different views the picture's own stands.
 
 What comes out are starts for :func:`farm3d.model.fitting.fit`, which draws each of them before any is trusted: how well a hypothesis
 explains the picture is a far better judge of the view than what the network expects (recipes, part B).
