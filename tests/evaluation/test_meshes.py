@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import trimesh
 from tests.testing.animals import quadruped
-from tests.testing.surfaces import box
+from tests.testing.surfaces import box, toy
 
 from farm3d.core.errors import InputError
 from farm3d.evaluation.meshes import Surface, make_surface, mesh_files, read_mesh
@@ -129,6 +130,13 @@ def test_moving_a_surface_moves_its_centroid() -> None:
     matrix = np.array([[0.0, 0, 2, 1], [0, 2, 0, 2], [-2, 0, 0, 3], [0, 0, 0, 1]])
     moved = box((1, 2, 3)).transformed(matrix)
     assert np.allclose(moved.centroid, [1, 2, 3]) and np.allclose(moved.sides, [6, 4, 2])
+
+
+def test_areas_and_centroid_are_those_trimesh_finds() -> None:
+    surface = toy()
+    theirs = trimesh.Trimesh(surface.vertices, surface.faces, process=False)
+    assert np.allclose(surface.areas, theirs.area_faces, rtol=1e-12, atol=0)
+    assert np.allclose(surface.centroid, theirs.centroid, rtol=0, atol=1e-12)
 
 
 # --- our own files ----------------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ class EvenSampler:
     """
 
     def __init__(self, surface: Surface) -> None:
-        self._corners = surface.vertices[surface.faces]
+        self._vertices, self._faces = surface.vertices, surface.faces
         self._cumulative = np.cumsum(surface.areas)
 
     def draw(self, count: int, generator: np.random.Generator) -> Float[np.ndarray, "N 3"]:
@@ -33,13 +33,12 @@ class EvenSampler:
         return np.concatenate(batches)[:count]
 
     def _batch(self, count: int, generator: np.random.Generator) -> np.ndarray:
-        area = self._cumulative[-1]
-        face = np.searchsorted(self._cumulative, generator.random(3 * count) * area, side="right")
-        corners = self._corners[np.minimum(face, len(self._corners) - 1)]
-        u, v = generator.random((2, 3 * count, 1))
-        folded = u + v > 1  # the far half of the parallelogram, turned into the triangle
-        u, v = np.where(folded, 1 - u, u), np.where(folded, 1 - v, v)
-        points = corners[:, 0] + u * (corners[:, 1] - corners[:, 0]) + v * (corners[:, 2] - corners[:, 0])
+        area, parts = self._cumulative[-1], generator.random(3 * count)
+        order = np.argsort(parts)  # sums that are looked up in order are found in a third of the time
+        face = np.empty(3 * count, np.int64)
+        face[order] = np.searchsorted(self._cumulative, parts[order] * area, side="right")
+        u, v = generator.random((2, 3 * count))
+        points = _inside(self._vertices, self._faces, np.minimum(face, len(self._faces) - 1), u, v)
         return points[_apart(points, np.sqrt(area / (3 * count)))][:count]
 
 
@@ -127,6 +126,19 @@ class _Nearest:
         changed = not np.array_equal(self.index[stale], index[:, 0])
         self._asked[stale], self._second[stale], self.index[stale] = points[stale], distance[:, 1], index[:, 0]
         return changed
+
+
+@numba.njit(cache=True)
+def _inside(vertices, faces, chosen, u, v):  # pragma: no cover - compiled
+    points = np.empty((len(chosen), 3))
+    for n in range(len(chosen)):
+        s, t = u[n], v[n]
+        if s + t > 1:  # the far half of the parallelogram, turned into the triangle
+            s, t = 1 - s, 1 - t
+        a, b, c = faces[chosen[n]]
+        for k in range(3):
+            points[n, k] = vertices[a, k] + s * (vertices[b, k] - vertices[a, k]) + t * (vertices[c, k] - vertices[a, k])
+    return points
 
 
 def _apart(points: np.ndarray, radius: float) -> np.ndarray:

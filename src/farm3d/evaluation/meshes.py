@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+import numba
 import numpy as np
 
 from farm3d.core.errors import InputError
@@ -53,17 +54,38 @@ class Surface:
     @property
     def areas(self) -> Float[np.ndarray, " F"]:
         """Area of each face."""
-        a, b, c = (self.vertices[self.faces[:, i]] for i in range(3))
-        return np.linalg.norm(np.cross(b - a, c - a), axis=1) / 2
+        return _areas(self.vertices, self.faces)
 
     @property
     def centroid(self) -> Float[np.ndarray, "3"]:
         """Mean of the faces' centres, weighted by area."""
-        return np.average(self.vertices[self.faces].mean(1), weights=self.areas, axis=0)
+        return _centroid(self.vertices, self.faces, self.areas)
 
     def transformed(self, matrix: Float[np.ndarray, "4 4"]) -> Surface:
         """Return a copy with an affine map applied to every vertex."""
         return Surface(self.name, self.vertices @ matrix[:3, :3].T + matrix[:3, 3], self.faces)
+
+
+@numba.njit(cache=True)
+def _areas(vertices, faces):  # pragma: no cover - compiled
+    areas, u, v = np.empty(len(faces)), np.empty(3), np.empty(3)
+    for f in range(len(faces)):
+        for k in range(3):
+            u[k] = vertices[faces[f, 1], k] - vertices[faces[f, 0], k]
+            v[k] = vertices[faces[f, 2], k] - vertices[faces[f, 0], k]
+        x, y, z = u[1] * v[2] - u[2] * v[1], u[2] * v[0] - u[0] * v[2], u[0] * v[1] - u[1] * v[0]
+        areas[f] = np.sqrt(x * x + y * y + z * z) / 2
+    return areas
+
+
+@numba.njit(cache=True)
+def _centroid(vertices, faces, areas):  # pragma: no cover - compiled
+    total, weight = np.zeros(3), 0.0
+    for f in range(len(faces)):
+        weight += areas[f]
+        for k in range(3):
+            total[k] += areas[f] * (vertices[faces[f, 0], k] + vertices[faces[f, 1], k] + vertices[faces[f, 2], k]) / 3
+    return total / weight
 
 
 def make_surface(name: str, vertices: Float[np.ndarray, "V 3"], faces: Int[np.ndarray, "F 3"]) -> Surface:
