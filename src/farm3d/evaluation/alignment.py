@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numba
 import numpy as np
 
-from farm3d.core.shapes import Float, checked
+from farm3d.core.shapes import Float, Int, checked
 from farm3d.evaluation.meshes import Surface
+from farm3d.evaluation.nearest import Neighbours, in_order
 
 __all__ = ["EvenSampler", "align", "nearest_distances", "rigid_fit"]
 
@@ -73,7 +72,7 @@ def align(
     distance after the fit falls by less than ``threshold``; also when no point has a new nearest point, for then nothing would move.
     """
     nearest = _Nearest(target)
-    matrix, points, before = np.eye(4), source, np.inf
+    matrix, points, before = np.eye(4), source[in_order(source)], np.inf  # in order: neighbours are found several times faster
     for _ in range(iterations):
         if not nearest.update(points):
             break
@@ -82,7 +81,7 @@ def align(
         step[:3, :3], step[:3, 3] = rigid_fit(points, matched, rotation=rotation)
         matrix = step @ matrix
         points = points @ step[:3, :3].T + step[:3, 3]
-        cost = float(np.square(points - matched).sum(1).mean())
+        cost = float(np.square(points - matched).sum() / len(points))
         if before - cost < threshold:
             break
         before = cost
@@ -92,16 +91,10 @@ def align(
 @checked
 def nearest_distances(points: Float[np.ndarray, "N 3"], others: Float[np.ndarray, "M 3"]) -> Float[np.ndarray, " N"]:
     """Return the distance from each point to the nearest of the others, ``[N]``."""
-    order = _tree(points).indices  # points asked for one after another then lie near each other, which is several times faster
+    order = in_order(points)
     distances = np.empty(len(points))
-    distances[order] = _tree(others).query(points[order])[0]
+    distances[order] = Neighbours(others).distances(points[order])
     return distances
-
-
-def _tree(points: np.ndarray) -> Any:
-    from scipy.spatial import KDTree
-
-    return KDTree(points, leafsize=16, balanced_tree=False, compact_nodes=False)  # the fastest to ask for points of two surfaces
 
 
 class _Nearest:
@@ -111,20 +104,26 @@ class _Nearest:
     """
 
     def __init__(self, target: np.ndarray) -> None:
-        self._target, self._tree = target, _tree(target)
+        self._target, self._neighbours = target, Neighbours(target)
         self._asked = np.empty((0, 3))
 
+    @property
+    def index(self) -> Int[np.ndarray, " N"]:
+        """Number of each point's nearest target, after the last :meth:`update`."""
+        return self._two[:, 0]
+
     def update(self, points: np.ndarray) -> bool:
-        """Set ``index`` ``[N]`` for points ``[N, 3]``; false if it is as before."""
-        if not len(self._asked):
-            self._asked, self._second, self.index = points.copy(), np.zeros(len(points)), np.full(len(points), -1)
+        """Take points ``[N, 3]`` where they are now; false if each has the nearest target that it had."""
+        first = not len(self._asked)
+        if first:
+            self._asked, self._second, self._two = points.copy(), np.empty(len(points)), np.full((len(points), 2), -1)
             stale = np.arange(len(points))
         else:
-            moved = np.linalg.norm(points - self._asked, axis=1)
-            stale = np.flatnonzero(np.linalg.norm(points - self._target[self.index], axis=1) >= self._second - moved)
-        distance, index = map(np.asarray, self._tree.query(points[stale], k=2))
-        changed = not np.array_equal(self.index[stale], index[:, 0])
-        self._asked[stale], self._second[stale], self.index[stale] = points[stale], distance[:, 1], index[:, 0]
+            moved = _lengths(points - self._asked)
+            stale = np.flatnonzero(_lengths(points - self._target[self.index]) >= self._second - moved)
+        two, distance = self._neighbours.two(points[stale], self._two[stale])
+        changed = first or not np.array_equal(self.index[stale], two[:, 0])
+        self._asked[stale], self._second[stale], self._two[stale] = points[stale], distance[:, 1], two
         return changed
 
 
@@ -139,6 +138,10 @@ def _inside(vertices, faces, chosen, u, v):  # pragma: no cover - compiled
         for k in range(3):
             points[n, k] = vertices[a, k] + s * (vertices[b, k] - vertices[a, k]) + t * (vertices[c, k] - vertices[a, k])
     return points
+
+
+def _lengths(vectors: np.ndarray) -> np.ndarray:
+    return np.sqrt(np.einsum("nc,nc->n", vectors, vectors))
 
 
 def _apart(points: np.ndarray, radius: float) -> np.ndarray:

@@ -99,6 +99,7 @@ class Fit(NamedTuple):
 _VIEWS = Weights(feature=0.35, pose=0.002, proportion=0.006, modes=0.01)
 _POSES = Weights(feature=0.35)
 _SHAPE = Weights(feature=0.25, colour=0.5)
+_GUIDED_SHAPE = replace(_SHAPE, modes=0.002)  # half as stiff: outlines gain .009, and at a quarter the shape begins to lose
 
 
 def stages(options: FitOptions) -> tuple[Stage, ...]:
@@ -117,7 +118,7 @@ def guided_stages(options: FitOptions) -> tuple[Stage, ...]:
     return (
         Stage("views", 64, 30, 0.03, 2, GUIDED_SAGITTAL, _VIEWS, READ_FIRST),
         Stage("poses", 64, 40, 0.03, 1, GUIDED_SAGITTAL, _POSES, READ_REFINED),
-        Stage("shape", 128, options.refine_steps, 0.02, 1, GUIDED_SAGITTAL, _SHAPE, READ_REFINED),
+        Stage("shape", 128, options.refine_steps, 0.02, 1, GUIDED_SAGITTAL, _GUIDED_SHAPE, READ_REFINED),
     )
 
 
