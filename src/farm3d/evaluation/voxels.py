@@ -91,12 +91,6 @@ def remesh(surface: Surface, voxels: Voxels) -> tuple[Surface, Float[np.ndarray,
 
 
 @numba.njit(cache=True)
-def _set_face(face, a, b, c):  # pragma: no cover - compiled
-    for k in range(3):
-        face[0, k], face[1, k], face[2, k] = a[k], b[k], c[k]
-
-
-@numba.njit(cache=True)
 def _square(a, b):  # pragma: no cover - compiled
     x, y, z = a[0] - b[0], a[1] - b[1], a[2] - b[2]
     return x * x + y * y + z * z
@@ -104,54 +98,68 @@ def _square(a, b):  # pragma: no cover - compiled
 
 @numba.njit(cache=True)
 def _mark_point(place, pitch, first, state):  # pragma: no cover - compiled
-    i, j, k = np.rint(place[0] / pitch), np.rint(place[1] / pitch), np.rint(place[2] / pitch)
-    state[int(i) - first[0], int(j) - first[1], int(k) - first[2]] = _SURFACE
+    i = int(np.rint(place[0] / pitch)) - first[0]
+    j = int(np.rint(place[1] / pitch)) - first[1]
+    k = int(np.rint(place[2] / pitch)) - first[2]
+    state[i, j, k] = _SURFACE
+    return (i * state.shape[1] + j) * state.shape[2] + k
 
 
 @numba.njit(cache=True)
 def _mark(corners, pitch, first, state):  # pragma: no cover - compiled
     # Every edge that is too long is halved; where a face has two of them, what is left is cut along its shorter diagonal. Which edges
     # are cut is seen in the face alone, and neighbours agree about the edge they share, so faces can be worked through one by one.
+    # A face whose corners are in one cube is done: so is all that it would be cut into.
     # Each level halves the longest edge but for a small rest, so the stack holds three faces for each of at most 20 levels or so.
-    stack, face, mid = np.empty((256, 3, 3)), np.empty((3, 3)), np.empty((3, 3))
+    stack, points = np.empty((256, 3, 3)), np.empty((6, 3))  # of a face: its corners, and the middles of the edges from each to the next
+    cubes, cube = np.empty((256, 3), np.int64), np.empty(6, np.int64)
     long = np.empty(3, np.bool_)
     for f in range(len(corners)):
         for i in range(3):
-            _mark_point(corners[f, i], pitch, first, state)
-        stack[0] = corners[f]
+            stack[0, i] = corners[f, i]
+            cubes[0, i] = _mark_point(corners[f, i], pitch, first, state)
         depth = 1
         while depth:
             depth -= 1
-            _set_face(face, stack[depth, 0], stack[depth, 1], stack[depth, 2])
+            if cubes[depth, 0] == cubes[depth, 1] == cubes[depth, 2]:
+                continue
             count = 0
             for i in range(3):
-                long[i] = np.sqrt(_square(face[i], face[(i + 1) % 3])) > pitch / 2
+                cube[i] = cubes[depth, i]
+                for k in range(3):
+                    points[i, k] = stack[depth, i, k]
+            for i in range(3):
+                j = (i + 1) % 3
+                long[i] = np.sqrt(_square(points[i], points[j])) > pitch / 2
                 if long[i]:
                     count += 1
                     for k in range(3):
-                        mid[i, k] = (face[i, k] + face[(i + 1) % 3, k]) / 2
-                    _mark_point(mid[i], pitch, first, state)
+                        points[3 + i, k] = (points[i, k] + points[j, k]) / 2
+                    cube[3 + i] = cube[i]
+                    if cube[i] != cube[j]:
+                        cube[3 + i] = _mark_point(points[3 + i], pitch, first, state)
             if count == 0:
                 continue
-            i = 0  # the first edge that is cut, and with two of them the one whose next is cut as well
-            while not long[i] or (count == 2 and long[(i + 2) % 3]):
-                i += 1
-            a, b, c = face[i], face[(i + 1) % 3], face[(i + 2) % 3]
-            p, q, r = mid[i], mid[(i + 1) % 3], mid[(i + 2) % 3]  # on ab, bc, ca
+            a = 0  # the first corner whose edge is cut, and with two of them the one whose next is cut as well
+            while not long[a] or (count == 2 and long[(a + 2) % 3]):
+                a += 1
+            b, c = (a + 1) % 3, (a + 2) % 3
+            p, q, r = 3 + a, 3 + b, 3 + c  # on ab, bc, ca
             if count == 1:
-                _set_face(stack[depth], a, p, c)
-                _set_face(stack[depth + 1], p, b, c)
+                parts = ((a, p, c), (p, b, c), (0, 0, 0), (0, 0, 0))
             elif count == 2:
-                _set_face(stack[depth], p, b, q)
-                shorter = _square(a, q) <= _square(p, c)
-                _set_face(stack[depth + 1], a, p, q if shorter else c)
-                _set_face(stack[depth + 2], a if shorter else p, q, c)
+                shorter = _square(points[a], points[q]) <= _square(points[p], points[c])
+                parts = ((p, b, q), (a, p, q if shorter else c), (a if shorter else p, q, c), (0, 0, 0))
             else:
-                _set_face(stack[depth], a, p, r)
-                _set_face(stack[depth + 1], p, b, q)
-                _set_face(stack[depth + 2], r, q, c)
-                _set_face(stack[depth + 3], p, q, r)
-            depth += count + 1
+                parts = ((a, p, r), (p, b, q), (r, q, c), (p, q, r))
+            for part in parts:
+                if part[0] == part[1]:
+                    break
+                for i in range(3):
+                    cubes[depth, i] = cube[part[i]]
+                    for k in range(3):
+                        stack[depth, i, k] = points[part[i], k]
+                depth += 1
 
 
 @numba.njit(cache=True)
