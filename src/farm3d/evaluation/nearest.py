@@ -112,7 +112,7 @@ def _search(asked, points, ends, low, high, index, squares, two):  # pragma: no 
             if node == 0:
                 continue
             for m in range(ends[node - leaves], ends[node - leaves + 1]):
-                if m == first_guess or m == second_guess:
+                if m in (first_guess, second_guess):
                     continue
                 square = _square(points, m, x, y, z)
                 if square < least:
