@@ -8,37 +8,36 @@ Every other file must still be what the manifest says; a folder where one is not
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import sys
 from pathlib import Path
 
 from farm3d.core.errors import Farm3DError, InputError
 from farm3d.core.files import write_whole
-from farm3d.core.sealed import manifest_bytes
+from farm3d.core.sealed import MANIFEST, SealedFolder, manifest_bytes
 
-CARD, MANIFEST = "README.md", "manifest.json"
+CARD = "README.md"
 
 
 def reseal(folder: Path) -> bool:
     """Write the manifest anew if the card changed; return whether it did.
 
     Raises:
-        InputError: no model folder, or a file other than the card is not what the manifest says.
+        InputError: no model folder with a card.
+        ModelError: a file other than the card is not what the manifest says.
     """
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        contents = {name: (folder / name).read_bytes() for name in manifest["files"]}
+        before = (folder / MANIFEST).read_bytes()
+        manifest = json.loads(before)
+        what = {"form": manifest["format"], "version": manifest["format_version"], "kind": manifest["kind"]}
+        card = (folder / CARD).read_bytes()
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{folder}: not a model folder: {error}") from error
-    changed = [name for name, data in contents.items() if hashlib.sha256(data).hexdigest() != manifest["files"][name]["sha256"]]
-    others = [name for name in changed if name != CARD]
-    if others:
-        raise InputError(f"{folder}: not only the card was changed, but {', '.join(others)}", hint="fetch or copy the model folder again")
-    if changed:
-        form, version, kind = (manifest[name] for name in ("format", "format_version", "kind"))
-        write_whole(folder / MANIFEST, manifest_bytes(contents, form=form, version=version, kind=kind))
-    return bool(changed)
+        raise InputError(f"{folder}: not a model folder with a card: {error}") from error
+    sealed = SealedFolder(folder, **what)
+    after = manifest_bytes({name: card if name == CARD else sealed.read(name) for name in sealed.names}, **what)
+    if after != before:
+        write_whole(folder / MANIFEST, after)
+    return after != before
 
 
 def main() -> int:

@@ -31,7 +31,7 @@ def test_other_changes_are_refused_and_nothing_is_written(folder: Path) -> None:
     before = (folder / "manifest.json").read_bytes()
     (folder / "README.md").write_bytes(b"a longer card")
     (folder / "weights.bin").write_bytes(b"weighed")
-    with pytest.raises(InputError, match=r"weights\.bin"):
+    with pytest.raises(ModelError, match=r"weights\.bin"):
         reseal(folder)
     assert (folder / "manifest.json").read_bytes() == before
 

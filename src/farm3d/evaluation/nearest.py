@@ -68,6 +68,12 @@ def _square(points, m, x, y, z):  # pragma: no cover - compiled
 
 
 @numba.njit(cache=True)
+def _gap(low, high, x, y, z):  # pragma: no cover - compiled
+    dx, dy, dz = max(low[0] - x, x - high[0], 0.0), max(low[1] - y, y - high[1], 0.0), max(low[2] - z, z - high[2], 0.0)
+    return dx * dx + dy * dy + dz * dz
+
+
+@numba.njit(cache=True)
 def _search(asked, points, ends, low, high, index, squares, two):  # pragma: no cover - compiled
     # Of two wanted, `index` holds the guesses. Without them, and of one, a point begins with the answer to the one before.
     leaves = len(ends) - 1
@@ -91,24 +97,15 @@ def _search(asked, points, ends, low, high, index, squares, two):  # pragma: no 
             node = nodes[depth]
             if gaps[depth] >= bound:
                 continue
-            while node < leaves:
+            while 0 < node < leaves:
                 near, far = 2 * node, 2 * node + 1
-                dx = max(low[near, 0] - x, x - high[near, 0], 0.0)
-                dy = max(low[near, 1] - y, y - high[near, 1], 0.0)
-                dz = max(low[near, 2] - z, z - high[near, 2], 0.0)
-                near_gap = dx * dx + dy * dy + dz * dz
-                dx = max(low[far, 0] - x, x - high[far, 0], 0.0)
-                dy = max(low[far, 1] - y, y - high[far, 1], 0.0)
-                dz = max(low[far, 2] - z, z - high[far, 2], 0.0)
-                far_gap = dx * dx + dy * dy + dz * dz
+                near_gap, far_gap = _gap(low[near], high[near], x, y, z), _gap(low[far], high[far], x, y, z)
                 if far_gap < near_gap:
                     near, far, near_gap, far_gap = far, near, far_gap, near_gap
                 if far_gap < bound:
                     nodes[depth], gaps[depth] = far, far_gap
                     depth += 1
                 node = near if near_gap < bound else 0
-                if node == 0:
-                    break
             if node == 0:
                 continue
             for m in range(ends[node - leaves], ends[node - leaves + 1]):

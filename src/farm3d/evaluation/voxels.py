@@ -152,14 +152,12 @@ def _mark(corners, pitch, first, state):  # pragma: no cover - compiled
                 parts = ((p, b, q), (a, p, q if shorter else c), (a if shorter else p, q, c), (0, 0, 0))
             else:
                 parts = ((a, p, r), (p, b, q), (r, q, c), (p, q, r))
-            for part in parts:
-                if part[0] == part[1]:
-                    break
+            for n in range(count + 1):  # what follows is there so that all three cases are of one type
                 for i in range(3):
-                    cubes[depth, i] = cube[part[i]]
+                    cubes[depth + n, i] = cube[parts[n][i]]
                     for k in range(3):
-                        stack[depth, i, k] = points[part[i], k]
-                depth += 1
+                        stack[depth + n, i, k] = points[parts[n][i], k]
+            depth += count + 1
 
 
 @numba.njit(cache=True)
