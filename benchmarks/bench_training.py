@@ -55,7 +55,7 @@ from tests.testing.toy_category import toy_pictures  # noqa: E402
 PRIOR = REPOSITORY / "src" / "farm3d" / "weights" / "embedded_prior"
 _LOSSES = (
     *("mask_loss", "missing_loss", "feature_loss", "colour_loss", "score_loss", "inside_distances"),
-    *("thin_loss", "thin_parts"),
+    *("thin_loss", "thin_parts", "gap_loss", "gaps"),
     *("view_loss", "volume_loss", "ripple_loss", "articulation_loss", "deformation_loss"),
 )
 _KERNELS = (_fast._Rasterize, _fast._Interpolate, _fast._Antialias, _fast._RenderAttributes)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
 from pathlib import Path
 
 METHODS = {
@@ -37,6 +38,7 @@ ROWS = (
     ("albedo_error", "albedo error, linear RGB ↓", "{:.3f}", 1.0),
     ("albedo_error_scaled", "the same after one best scale ↓", "{:.3f}", 1.0),
     ("relit_psnr_db", "relit, PSNR in dB ↑", "{:.1f}", 1.0),
+    ("transfer_right", "keypoints right by source, % ↑", "{:.1f}", 100.0),
     ("seconds", "seconds a picture, one thread, two processes ↓", "{:.1f}", 1.0),
     ("peak_memory_mib", "peak memory, MiB ↓", "{:.0f}", 1.0),
 )
@@ -45,6 +47,17 @@ SHAPES = (
     ("shape", "bidirectional_scaled", "the same in the unit cube, × 100 ↓", "{:.2f}"),
     ("asis", "bidirectional_scaled", "the same, nothing turned, × 100 ↓", "{:.2f}"),
 )
+
+
+MEDIANS = {"rotation_error_deg", "azimuth_error_deg"}
+"""Figures of which a second row gives the median: a few animals turned round lead their means."""
+
+
+def constant_guess(report: dict) -> str:
+    """Return what the elevation error would be if every picture were given the set's own median: what is to be beaten."""
+    heights = [sample["elevation_deg"] for sample in report["samples"]]
+    middle = statistics.median(heights)
+    return f"{statistics.mean(abs(height - middle) for height in heights):.1f}"
 
 
 def cell(report: dict, name: str, form: str, factor: float) -> str:
@@ -80,6 +93,11 @@ def main() -> None:
             cells = [cell(report, name, form, factor) for report in reports.values()]
             if any(text != "–" for text in cells):
                 print(f"| {title} | " + " | ".join(cells) + " |")
+            if name in MEDIANS:
+                middles = [form.format(report["summary"][name]["median"]) for report in reports.values()]
+                print("| the same, the median ↓ | " + " | ".join(middles) + " |")
+            if name == "elevation_error_deg":
+                print("| one guess for all: the median of the truth's | " + " | ".join(map(constant_guess, reports.values())) + " |")
         for prefix, name, title, form in SHAPES:
             paths = {method: folder / f"{prefix}_{method}_{category}.json" for method in reports}
             found = {method: json.loads(path.read_text()) if path.is_file() else None for method, path in paths.items()}

@@ -93,9 +93,11 @@ def test_interrupted_and_gone_on_gives_the_same_bytes(trained: Path, category_da
 
 
 def test_the_schedule_is_shown(category_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([*words_for(category_data, tmp_path), "--show-schedule"]) == 0
-    told = capsys.readouterr().out
-    assert "missing          100" in told and "articulation_from" in told and not (tmp_path / "state").exists()
+    assert main([*words_for(tmp_path / "nothing-yet", tmp_path), "--preset", "wide", "--set", "thin_until=0.4", "--show-schedule"]) == 0
+    told = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert {"missing 100 0 1", "thin 10 0 0.4 falls to nothing", "deformation 10 0.6 1", "gap 0 - - rises until 0.4"} <= set(told)
+    assert "virtual 0.0002 0.5 1 with --prior; every 4 steps, 4 views" in told and "articulation_from 0.06" in told
+    assert not (tmp_path / "state").exists()
 
 
 @pytest.mark.parametrize(
@@ -104,6 +106,8 @@ def test_the_schedule_is_shown(category_data: Path, tmp_path: Path, capsys: pyte
         (["--without", "wings"], "--without wings: no such part"),
         (["--set", "wings=1"], "--set wings=1: no such number"),
         (["--set", "volume"], "--set volume: expected NAME=NUMBER, from 0 to 1e+06"),
+        (["--set", "feature_channels=65"], "--set feature_channels=65: expected NAME=WHOLE_NUMBER, from 1 to"),
+        (["--set", "elevation_deg=61"], "--set elevation_deg=61: expected NAME=NUMBER, from 0 to 60"),
         (["--set", "box_length=2"], "--set box_length=2: expected NAME=NUMBER, from 2.4 to 3.5"),
         (["--set", "cell_late=0.01"], "--set cell_late=0.01: expected NAME=NUMBER, from 0.05 to 0.5 (e.g. --set cell_late=0.05)"),
         (["--set", "words_until=nan"], "--set words_until=nan: expected NAME=NUMBER, from 0 to 1"),
@@ -137,6 +141,7 @@ def test_what_cannot_be_is_one_line(
 def test_weights_and_times_can_be_set(category_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     changes = ["--set", "volume=0.05", "words_until=1", "words_slack_deg=11.25", "thin=10", "box_length=3.5", "cell_early=0.3"]
     changes += ["bone_width=24", "rate_networks=0.001", "words_oblique_deg=33.75", "bone_points=3", "local_scale=2"]
+    changes += ["feature_channels=5", "elevation_deg=12", "elevation_reach_deg=0"]
     assert main([*words_for(category_data, tmp_path), *changes, "--show-schedule"]) == 0
     told = {line.split()[0]: line.split()[1] for line in capsys.readouterr().out.splitlines() if line.startswith("  ")}
     assert (told["volume"], told["words_until"], told["words_slack_deg"], told["mask"]) == ("0.05", "1.0", "11.25", "10")
@@ -146,6 +151,7 @@ def test_weights_and_times_can_be_set(category_data: Path, tmp_path: Path, capsy
     assert "--threads 1" in (card := (tmp_path / "model" / "README.md").read_text()) and " ".join(changes) in card
     config = LearnedCategory.from_pretrained(tmp_path / "model").model.config
     assert (config.bone_width, config.bone_points, config.local_scale) == (24, 3, 2)
+    assert (config.feature_channels, config.elevation_deg, config.box[2]) == (5, (12.0, 0.0), 3.5)
 
 
 def test_a_training_may_begin_with_another_animals_shape(
@@ -153,7 +159,7 @@ def test_a_training_may_begin_with_another_animals_shape(
 ) -> None:
     begun = [*words_for(category_data, tmp_path), "--start", str(trained / "model")]
     assert main([*begun, "--show-schedule"]) == 0
-    assert "shape_from       0.06" in capsys.readouterr().out
+    assert "shape_from          0.06" in capsys.readouterr().out
     assert main([*begun, "--set", "shape_from=1"]) == 0  # never changed
     one, other = (LearnedCategory.from_pretrained(folder / "model").model.shape.state_dict() for folder in (trained, tmp_path))
     assert all(torch.equal(value, other[name]) for name, value in one.items())

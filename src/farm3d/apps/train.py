@@ -26,10 +26,16 @@ __all__ = ["train"]
 _TELL_EVERY_S = 30.0
 _KEPT_PX = 128
 _LARGEST = 1e6
-_BOX_LENGTH = "box_length"  # half of the box, in front of the animal's middle and behind it
-_WIDTHS = {**dict.fromkeys(("code", "local", "bone_width"), (8, 1024)), "bone_points": (1, 9), "local_scale": (1, 4)}
+_WIDTHS = {
+    **dict.fromkeys(("code", "local", "bone_width"), (8, 1024)),
+    "bone_points": (1, 9),
+    "local_scale": (1, 4),
+    "feature_channels": (1, 64),
+}
 """Whole numbers of the networks: least and most."""
-_LEAST = {_BOX_LENGTH: 2.4, "cell_early": 0.05, "cell_late": 0.05, **{name: float(least) for name, (least, _) in _WIDTHS.items()}}
+_PLACES = {"box_length": ("box", 2), "elevation_deg": ("elevation_deg", 0), "elevation_reach_deg": ("elevation_deg", 1)}
+"""Numbers that are one of several in a field: half the box's length, and middle and reach of the camera's height."""
+_LEAST = {"box_length": 2.4, "cell_early": 0.05, "cell_late": 0.05, **{name: float(least) for name, (least, _) in _WIDTHS.items()}}
 _SHAPE_FROM = 0.06  # of a run that begins with an animal's shape
 _LAST_NOISE = 0.5  # section 4.2's advice for Stable Diffusion
 _TIMES = (
@@ -49,6 +55,7 @@ def train(options: TrainOptions) -> int:
     import torch
 
     from farm3d.core.claims import claimed
+    from farm3d.model.category.config import CategoryConfig
     from farm3d.model.category.learned import LearnedCategory
     from farm3d.training.category.card import model_card
     from farm3d.training.category.finish import FinishOptions, finished_prior, usual_height_m
@@ -62,21 +69,15 @@ def train(options: TrainOptions) -> int:
     asked = checked_device(options.device, kinds=("cpu", "cuda"))
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    preset = PRESETS[options.preset]
-    with progress("reading pictures") as bar:
-        size_px = max(_KEPT_PX, preset("", channels=1).schedule.size_late)  # what is compared must not be finer than what is kept
-        loaded = load_pictures(options.data, features=options.features, size_px=size_px, on_progress=bar)
-    more = {} if options.steps is None else {"steps": options.steps}
-    _, channels, grid, _ = loaded.pictures.features.shape
-    run = preset(loaded.category, channels=channels, seed=options.seed, **more)
-    run = _without(dataclasses.replace(run, config=dataclasses.replace(run.config, grid=grid)), options.without)
-    start = None
-    if options.start is not None:
-        run, start = _begun(run, options.start)
-    run = _changed(run, options.change)
     if options.show_schedule:
-        print(_table(run))
+        print(_table(_planned(options, "", channels=CategoryConfig("").channels)[0]))
         return 0
+    with progress("reading pictures") as bar:
+        compared_px = PRESETS[options.preset]("", channels=1).schedule.size_late
+        size_px = max(_KEPT_PX, compared_px)  # what is compared must not be finer than what is kept
+        loaded = load_pictures(options.data, features=options.features, size_px=size_px, on_progress=bar)
+    _, channels, grid, _ = loaded.pictures.features.shape
+    run, start = _planned(options, loaded.category, channels=channels, grid=grid)
     lock = options.state / ".training.lock"
     with launched_ranks() as ranks, claimed(lock) if ranks.first else contextlib.nullcontext(True) as claim:
         if claim is None:
@@ -169,6 +170,19 @@ def _critic(options: TrainOptions, category: str, device: str) -> Critic | None:
     return Critic(model, critic_prompts(category, barn=barn), CriticOptions(distill, t_max_end=end))
 
 
+def _planned(options: TrainOptions, category: str, *, channels: int, **of_data: int) -> tuple[Run, dict[str, Tensor] | None]:
+    """Return the run that the options ask for, and the tensors of the shape that it begins with, if any."""
+    from farm3d.training.category.presets import PRESETS
+
+    more = {} if options.steps is None else {"steps": options.steps}
+    run = PRESETS[options.preset](category, channels=channels, seed=options.seed, **more)
+    run = _without(dataclasses.replace(run, config=dataclasses.replace(run.config, **of_data)), options.without)
+    start = None
+    if options.start is not None:
+        run, start = _begun(run, options.start)
+    return _changed(run, options.change), start
+
+
 def _begun(run: Run, model: str) -> tuple[Run, dict[str, Tensor]]:
     """Return the run that begins with the shape of a learned category, held until views are found, and that shape's tensors."""
     from farm3d.model.category.learned import LearnedCategory, LearnedConfig
@@ -200,7 +214,8 @@ def _changed(run: Run, changes: tuple[str, ...]) -> Run:
     weights = {field.name: _LARGEST for field in dataclasses.fields(run.weights)}
     slacks = {"words_slack_deg": 180.0, "words_oblique_deg": 180.0}
     times = {**dict.fromkeys(_TIMES, 1.0), **slacks, "cell_early": 0.5, "cell_late": 0.5, **dict.fromkeys(_RATES, 0.1)}
-    sizes = {"sdf_fall": 2.0, "azimuth_reach_deg": 89.0, _BOX_LENGTH: HALF_BOX, **{name: most for name, (_, most) in _WIDTHS.items()}}
+    sizes = {"sdf_fall": 2.0, "azimuth_reach_deg": 89.0, "box_length": HALF_BOX, "elevation_deg": 60.0, "elevation_reach_deg": 60.0}
+    sizes |= {**{name: most for name, (_, most) in _WIDTHS.items()}, "feature_channels": run.config.channels}
     for change in changes:
         name, _, text = change.partition("=")
         most = (weights | times | sizes).get(name)
@@ -216,8 +231,10 @@ def _changed(run: Run, changes: tuple[str, ...]) -> Run:
             raise InputError(f"--set {change:.60}: expected NAME={number}, from {least:g} to {most:g}", hint=f"e.g. --set {name}={least:g}")
         part = "weights" if name in weights else "schedule" if name in times else "config"
         changed = {name: int(value) if name in _WIDTHS else value}
-        if name == _BOX_LENGTH:
-            changed = {"box": (*run.config.box[:2], value)}
+        if name in _PLACES:
+            field, place = _PLACES[name]
+            values = getattr(run.config, field)
+            changed = {field: (*values[:place], value, *values[place + 1 :])}
         run = dataclasses.replace(run, **{part: dataclasses.replace(getattr(run, part), **changed)})
     return run
 
@@ -236,13 +253,14 @@ def _words(options: TrainOptions) -> list[str]:
 
 
 def _table(run: Run) -> str:
-    """Return weights and times, a line each."""
-    lines = ["weights"]
-    lines += [f"  {field.name:16} {getattr(run.weights, field.name):g}" for field in dataclasses.fields(run.weights)]
+    """Return losses with weights and times, then all other times and sizes, a line each."""
+    from farm3d.training.category.schedule import losses_table
+
+    lines = [f"losses (times are shares of the run of {run.schedule.steps} steps)", losses_table(run.weights, run.schedule)]
     lines += ["schedule (shares of the run unless said otherwise)"]
-    lines += [f"  {field.name:16} {getattr(run.schedule, field.name)}" for field in dataclasses.fields(run.schedule)]
-    lines += ["sizes", *(f"  {name:16} {getattr(run.config, name)}" for name in ("sdf_fall", "azimuth_reach_deg", *_WIDTHS))]
-    lines += [f"  {_BOX_LENGTH:16} {run.config.box[2]}"]
+    lines += [f"  {field.name:19} {getattr(run.schedule, field.name)}" for field in dataclasses.fields(run.schedule)]
+    lines += ["sizes", *(f"  {name:19} {getattr(run.config, name)}" for name in ("sdf_fall", "azimuth_reach_deg", *_WIDTHS))]
+    lines += [f"  {name:19} {getattr(run.config, field)[place]}" for name, (field, place) in _PLACES.items()]
     return "\n".join(lines)
 
 

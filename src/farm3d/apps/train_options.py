@@ -40,7 +40,7 @@ class TrainOptions:
     """Highest noise level at the end of the run, to which it falls evenly; leave out for .5 with Stable Diffusion, else for no fall."""
 
     preset: Literal["tiny", "embedded", "wide", "paper"] = "wide"
-    """tiny: a minute. embedded: half an hour, thinner. wide: an hour of one core, the best so far. paper: published sizes, a GPU."""
+    """tiny: a minute. embedded: half an hour, thinner. wide: an hour or two, the best so far. paper: published sizes, a GPU."""
 
     steps: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
     """Steps of the run; all times in the schedule are shares of it. Leave out for the preset's."""
@@ -76,4 +76,4 @@ class TrainOptions:
     """Steps between training sheets."""
 
     show_schedule: Annotated[bool, tyro.conf.arg(help_behavior_hint="")] = False
-    """Print losses, weights and times as a table and stop."""
+    """Print losses with their weights and times, then all other times and sizes, and stop; reads no pictures."""

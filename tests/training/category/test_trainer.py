@@ -63,6 +63,14 @@ def test_outlines_get_better(tmp_path: Path) -> None:
     assert end > begin + 0.05
     assert [line["step"] for line in lines_of(tmp_path)] == [20, 40, 60]
     assert told[-1].left_s == 0 and np.isfinite(trainer.table).any()
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed: pip install 'farm3d[log]'")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    board = EventAccumulator(str(tmp_path / "tensorboard"))
+    board.Reload()
+    for name in ("loss", "iou"):
+        lines = {line["step"]: line[name] for line in lines_of(tmp_path)}
+        assert {event.step: event.value for event in board.Scalars(f"training/{name}")} == pytest.approx(lines, rel=1e-5)
 
 
 _KILLED = """

@@ -22,7 +22,7 @@ def tiny(category: str, *, channels: int, seed: int = 0, steps: int = 200) -> Ru
 
 
 def embedded(category: str, *, channels: int, seed: int = 0, steps: int = 8000) -> Run:
-    """One to two hours on two cores, from the embedded prior's pictures: 64 then 96 px, all hypotheses for the first two fifths."""
+    """Half an hour to an hour of one core without critic, two to four with it: 64 then 96 px, all hypotheses for the first two fifths."""
     config = CategoryConfig(category, channels=channels, feature_channels=min(16, channels))
     # A late step costs by its pictures, and one that is judged by the critic's passes too (docs/training.md).
     schedule = Schedule(steps, batch_late=6, virtual_every=4)

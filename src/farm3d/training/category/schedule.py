@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-__all__ = ["Moment", "Schedule", "Weights"]
+__all__ = ["Moment", "Schedule", "Weights", "losses_table"]
 
 
 _SHAPE_SLOPE = 0.036  # share of the run over which the rate of a held shape rises
@@ -168,3 +168,29 @@ class Moment:
     def faded(self, weights: Weights) -> Weights:
         """Return the weights of outlines as they count now: that of thin parts falls, that of gaps rises."""
         return dataclasses.replace(weights, thin=self.thin * weights.thin, gap=self.gap * weights.gap)
+
+
+def losses_table(weights: Weights, schedule: Schedule) -> str:
+    """Return every loss with its weight and when it counts, shares of the run, a line each under a line of headings."""
+    later = {
+        "colour": schedule.colour_from,
+        "articulation": schedule.articulation_from,
+        "deformation": schedule.deformation_from,
+        "virtual": schedule.virtual_from,
+    }
+    sooner = {"thin": schedule.thin_until or 1.0, "view": schedule.words_until}
+    remarks = {
+        "thin": "falls to nothing" if schedule.thin_until else "",
+        "gap": f"rises until {schedule.thin_until:g}" if schedule.thin_until else "",
+        "choice_feature": "only where hypotheses are compared",
+        "view_words": f"the same; four times as much at first, falling until {schedule.words_until:g}",
+        "view": "falls to nothing",
+        "virtual": f"with --prior; every {schedule.virtual_every} steps, {schedule.virtual_views} views",
+    }
+    lines = [f"{'loss':16} {'weight':>8} {'from':>6} {'until':>6}"]
+    for field in dataclasses.fields(weights):
+        name, weight = field.name, getattr(weights, field.name)
+        begin, end = later.get(name, 0.0), sooner.get(name, 1.0)
+        when = f"{begin:>6g} {end:>6g}" if weight else f"{'-':>6} {'-':>6}"
+        lines.append(f"  {name:14} {weight:>8g} {when}  {remarks.get(name, '')}".rstrip())
+    return "\n".join(lines)
