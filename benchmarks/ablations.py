@@ -41,6 +41,7 @@ ROWS: dict[str, tuple[str, ...]] = {
     "no local features": ("--without", "local-features"),
     "no tail": ("--without", "tail"),
     "no view words": ("--without", "view-words"),
+    "no view words, seed 1": ("--without", "view-words", "--seed", "1"),
     "one elevation for all, 12 degrees": ("--set", "elevation_deg=12 elevation_reach_deg=0"),
     "no features": ("--set", "feature=0 choice_feature=0"),
     "all 64 channels of features": ("--set", "feature_channels=64"),

@@ -12,6 +12,7 @@ from tests.testing.truths import truth_folder
 
 from farm3d.apps import cli
 from farm3d.apps.evaluate_options import BarnOptions, BaselineOptions, CompareOptions, EvaluateOptions, KeypointsOptions, ShapeOptions
+from farm3d.core.random import numpy_generator
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +112,28 @@ def test_shapes_turned_and_unturned_from_one_run(truth: Path, tmp_path: Path, ca
     turned, unturned = (json.loads(path.read_text()) for path in out)
     assert "--no-rotation" not in turned["command"] and unturned["command"].endswith("--no-rotation")
     assert 0 < turned["summary"]["bidirectional_m"]["mean"] < unturned["summary"]["bidirectional_m"]["mean"]
+
+
+def test_shapes_are_compared_pair_by_pair(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def written(name: str, farther: float) -> str:
+        rng = numpy_generator(0, "shapes")
+        pairs = [
+            {"target": f"horse-{i}.obj", "bidirectional_m": value + farther, "bidirectional_scaled": (value + farther) / 2.5}
+            for i, value in enumerate(rng.uniform(0.04, 0.08, 30).tolist())
+        ]
+        (tmp_path / f"{name}.json").write_text(json.dumps({"command": "farm3d evaluate shape", "summary": {}, "pairs": pairs}))
+        return str(tmp_path / f"{name}.json")
+
+    one, other = written("one", 0.0), written("other", 0.005)
+    assert cli.main(["evaluate", "compare", other, one]) == 0
+    told = capsys.readouterr().out
+    assert "# other minus one" in told and "30 common pictures" in told
+    assert "| Animodel Chamfer, unit cube ↓ | +0.0020 | +0.0020 – +0.0020 | 0.0001 | 30 (30) | one is better |" in told
+    assert cli.main(["evaluate", "compare", one, one]) == 0
+    assert "# the first minus the second" in (told := capsys.readouterr().out) and told.count("within noise") == 2
+    (tmp_path / "one.json").write_text(json.dumps({"pairs": [{"target": "a.obj", "bidirectional_m": "far"}]}))
+    assert cli.main(["evaluate", "compare", other, one]) == 2
+    assert "one.json: pair 1: not as farm3d writes it (evaluate again)" in capsys.readouterr().err
 
 
 def test_keypoints_from_the_barn(truth: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -123,7 +123,10 @@ class ShapeOptions:
 
 @dataclass(frozen=True)
 class CompareOptions:
-    """Say how two methods differ on the same pictures, and whether the difference is beyond noise."""
+    """Say how two methods differ on the same pictures or meshes, and whether the difference is beyond noise.
+
+    Reports of `farm3d evaluate barn`, or files of `farm3d evaluate shape --out`.
+    """
 
     first: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="A.json")]
     """Report of the first method."""

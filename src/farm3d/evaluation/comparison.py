@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from farm3d.core.errors import InputError
-from farm3d.evaluation.figures import FIGURES, figure_format, figure_title
+from farm3d.evaluation.figures import FIGURES, SHAPE_FIGURES, figure_format, figure_of, figure_title
 from farm3d.evaluation.report import Report
 from farm3d.evaluation.statistics import Difference, paired_difference
 
@@ -35,7 +36,7 @@ class Comparison:
         difference = self.differences[name]
         if not difference.beyond_noise:
             return "within noise"
-        return f"{self.first if (difference.mean > 0) == FIGURES[name].higher_is_better else self.second} is better"
+        return f"{self.first if (difference.mean > 0) == figure_of(name).higher_is_better else self.second} is better"
 
     def to_markdown(self) -> str:
         """Return a table, one line a figure."""
@@ -56,6 +57,8 @@ def compare(first: Report, second: Report) -> Comparison:
     Raises:
         InputError: fewer than two common pictures, or the same names for different pictures.
     """
+    if first.method == second.method:
+        first, second = dataclasses.replace(first, method="the first"), dataclasses.replace(second, method="the second")
     ours, theirs = ({sample["key"]: sample for sample in report.samples} for report in (first, second))
     common = [key for key in ours if key in theirs]
     if len(common) < 2:
@@ -64,7 +67,7 @@ def compare(first: Report, second: Report) -> Comparison:
         if any(ours[key].get(name) != theirs[key].get(name) for name in ("azimuth_deg", "individual")):
             raise InputError(f"{key} is another picture in each report", hint="compare reports on the same truth")
     differences = {}
-    for name in FIGURES:
+    for name in (*FIGURES, *SHAPE_FIGURES):
         keys = [key for key in common if all(side[key]["figures"].get(name) is not None for side in (ours, theirs))]
         if len(keys) >= 2:
             values = ([side[key]["figures"][name] for key in keys] for side in (ours, theirs))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-__all__ = ["FIGURES", "Figure", "figure_format", "figure_title"]
+__all__ = ["FIGURES", "SHAPE_FIGURES", "Figure", "figure_format", "figure_of", "figure_title"]
 
 
 @dataclass(frozen=True)
@@ -48,16 +48,27 @@ FIGURES: dict[str, Figure] = {
     "peak_memory_mib": Figure("peak memory", "MiB", False, None, 0),
 }
 
+SHAPE_FIGURES: dict[str, Figure] = {
+    "bidirectional_m": Figure("Animodel Chamfer", "m", False, None, 4),
+    "bidirectional_scaled": Figure("Animodel Chamfer, unit cube", "", False, None, 4),
+}
+"""What :mod:`farm3d.evaluation.shape` measures for each pair of meshes, whose files have to be there."""
+
+
+def figure_of(name: str) -> Figure:
+    """Return a figure of either table."""
+    return FIGURES[name] if name in FIGURES else SHAPE_FIGURES[name]
+
 
 def figure_title(name: str) -> str:
     """Return a figure's title with its unit and an arrow toward better, for table heads."""
-    figure = FIGURES[name]
+    figure = figure_of(name)
     unit = {"": "", "share": " (%)"}.get(figure.unit, f" ({figure.unit})")
     return f"{figure.title}{unit} {'↑' if figure.higher_is_better else '↓'}"
 
 
 def figure_format(name: str, *, sign: bool = False) -> Callable[[float], str]:
     """Return what writes a figure's values in tables: shares as percent, everything with its decimals, and a sign if asked for."""
-    figure = FIGURES[name]
+    figure = figure_of(name)
     factor, digits = (100, 1) if figure.unit == "share" else (1, figure.digits)
     return lambda value: f"{factor * value:{'+' if sign else ''}.{digits}f}"

@@ -12,7 +12,7 @@ from typing import Any
 
 from farm3d.core.errors import InputError
 from farm3d.core.files import write_whole
-from farm3d.evaluation.figures import FIGURES, figure_format, figure_title
+from farm3d.evaluation.figures import FIGURES, SHAPE_FIGURES, figure_format, figure_title
 from farm3d.evaluation.keypoints import Transfer
 from farm3d.evaluation.statistics import Summary, summarise
 from farm3d.evaluation.views import field_of, parse_json
@@ -21,6 +21,7 @@ __all__ = ["Report", "keypoint_facts", "read_report", "write_report"]
 
 _KIND, _FORMAT = "farm3d-evaluation", 1
 _MAX_BYTES = 1 << 30
+_HINT = "give the report.json of `farm3d evaluate barn`, or what `farm3d evaluate shape --out` wrote"
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def write_report(report: Report, folder: Path) -> list[Path]:
 
 
 def read_report(path: Path) -> Report:
-    """Read a ``report.json``, or the one in a folder.
+    """Read a ``report.json``, or the one in a folder, or what ``farm3d evaluate shape --out`` wrote: each pair of meshes is a sample then.
 
     Raises:
         InputError: no such file, or not a report of this version.
@@ -135,11 +136,11 @@ def read_report(path: Path) -> Report:
             raise InputError(f"{path}: more than {_MAX_BYTES} bytes")
         document = parse_json(path.read_bytes(), str(path))
     except OSError as error:
-        raise InputError(f"{path}: cannot read: {error.strerror or error}", hint="give a report.json of `farm3d evaluate barn`") from error
+        raise InputError(f"{path}: cannot read: {error.strerror or error}", hint=_HINT) from error
+    if "pairs" in document and "kind" not in document:
+        return _shapes(path, document)
     if document.get("kind") != _KIND or document.get("format") != _FORMAT:
-        raise InputError(
-            f"{path}: not a report of farm3d evaluate (format {_FORMAT})", hint="give the report.json of `farm3d evaluate barn`"
-        )
+        raise InputError(f"{path}: not a report of farm3d evaluate (format {_FORMAT})", hint=_HINT)
     where = str(path)
     method, truth = (field_of(document, name, str, where) for name in ("method", "truth"))
     samples = field_of(document, "samples", list, where)
@@ -151,6 +152,20 @@ def read_report(path: Path) -> Report:
             raise InputError(f"{place}: not as farm3d writes it", hint="evaluate again")
     known = {name: document[name] for name in ("command", "date", "versions", "machine", "settings") if name in document}
     return Report(method, truth, known, tuple(samples), document.get("keypoints"))
+
+
+def _shapes(path: Path, document: Mapping[str, Any]) -> Report:
+    """Return the pairs of ``farm3d evaluate shape`` as samples, each an individual of its own: meshes have nothing but names."""
+    samples = []
+    for number, pair in enumerate(field_of(document, "pairs", list, str(path)), 1):
+        place = f"{path}: pair {number}"
+        name = field_of(pair, "target", str, place)
+        figures = {figure: pair.get(figure) for figure in SHAPE_FIGURES}
+        if any(value is None or not _is_number(value) for value in figures.values()):
+            raise InputError(f"{place}: not as farm3d writes it", hint="evaluate again")
+        samples.append({"key": name, "individual": name, "failure": None, "figures": figures})
+    known = {name: document[name] for name in ("command", "date", "versions", "machine") if name in document}
+    return Report(path.stem, "meshes", known, tuple(samples))
 
 
 def _is_number(value: Any) -> bool:
