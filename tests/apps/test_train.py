@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from tests.testing.train_words import words_for
 from farm3d.apps.cli import main
 from farm3d.model.category.learned import LearnedCategory
 from farm3d.model.folder import weights_folder
+from farm3d.training.category import sheets
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "horse.png"
 
@@ -90,6 +92,21 @@ def test_interrupted_and_gone_on_gives_the_same_bytes(trained: Path, category_da
     assert main(words_for(category_data, tmp_path)) == 0
     one, other = (folder / "model" / "model.safetensors" for folder in (trained, tmp_path))
     assert one.read_bytes() == other.read_bytes()
+
+
+def test_a_signal_while_the_end_is_drawn_is_not_lost(
+    category_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    drawing = sheets.draw_training_sheet
+
+    def asked_meanwhile(*things: Any, **more: Any) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        drawing(*things, **more)
+
+    monkeypatch.setattr(sheets, "draw_training_sheet", asked_meanwhile)
+    assert main(words_for(category_data, tmp_path)) == 143
+    assert "stopped after 8 steps; the same command goes on from there" in capsys.readouterr().err
+    assert (tmp_path / "state" / "checkpoints" / "step-00000008").is_dir() and not (tmp_path / "model").exists()
 
 
 def test_the_schedule_is_shown(category_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

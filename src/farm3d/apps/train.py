@@ -113,10 +113,11 @@ def train(options: TrainOptions) -> int:
             if ranks.first:
                 count, together = len(loaded.pictures), f", {ranks.count} processes" if ranks.count > 1 else ""
                 print(f"{count} pictures of {loaded.category}; {run.schedule.steps} steps, {trainer.step} done{together}", file=sys.stderr)
-            if not trainer.run():
+            trainer.run()
+            if number := stopped():  # also one that came while the end was saved and drawn: what follows takes minutes
                 if ranks.first:
                     print(f"farm3d: stopped after {trainer.step} steps; the same command goes on from there", file=sys.stderr)
-                return 128 + stopped()
+                return 128 + number
         if not ranks.first:
             return 0
         assert trainer.scaffold is not None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,9 @@ class TrainingLog:
                         raise InputError(f"{self._path}: not a training log", hint="choose another --state folder") from error
                     break  # a line cut short by a kill; what follows it comes again
         write_whole(self._path, "".join(f"{line}\n" for line in kept))
-        self._board = _tensorboard(folder / "tensorboard", step)
+        self._events = folder / "tensorboard"
+        with _written(self._events):
+            self._board = _tensorboard(self._events, step)
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:
         """Append a line.
@@ -48,21 +51,33 @@ class TrainingLog:
         Raises:
             OutputError: it cannot be written.
         """
-        try:
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"step": step, **values}, allow_nan=False) + "\n")
-        except OSError as error:
-            raise OutputError(f"{self._path}: cannot write: {error.strerror or error}", hint="free some space") from error
+        with _written(self._path), self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, **values}, allow_nan=False) + "\n")
         if self._board is not None:
             phase = values.get("phase", "training")
-            for name, value in values.items():
-                if isinstance(value, int | float):
-                    self._board.add_scalar(f"{phase}/{name}", value, step)
+            with _written(self._events):
+                for name, value in values.items():
+                    if isinstance(value, int | float):
+                        self._board.add_scalar(f"{phase}/{name}", value, step)
 
     def close(self) -> None:
-        """Write what is left."""
+        """Write what is left.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
         if self._board is not None:
-            self._board.close()
+            with _written(self._events):
+                self._board.close()
+
+
+@contextlib.contextmanager
+def _written(path: Path) -> Iterator[None]:
+    """Say in our words that something cannot be written, also where TensorBoard's thread had met it some time before."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"{path}: cannot write: {error.strerror or error}", hint="free some space") from error
 
 
 def _tensorboard(folder: Path, step: int) -> Any:

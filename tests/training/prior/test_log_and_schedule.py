@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from farm3d.core.errors import InputError
+from farm3d.core.errors import InputError, OutputError
 from farm3d.training.log import TrainingLog
 from farm3d.training.prior.schedule import PHASES, Budget, average_keep, learning_rate
 from farm3d.training.prior.settings import Settings, check_unchanged, quicker_dtype
@@ -46,6 +46,16 @@ def test_a_foreign_file_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not a training log"):
         TrainingLog(tmp_path, step=0)
     assert (tmp_path / "log.jsonl").read_text() == "dear diary\n"
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # TensorBoard's thread, which meets it first
+def test_a_disk_that_is_full_of_events_is_told(tmp_path: Path, full_disk: None) -> None:
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed: pip install 'farm3d[log]'")
+    log = TrainingLog(tmp_path, step=0)
+    with pytest.raises(OutputError, match="tensorboard: cannot write: File too large"):  # here or there, as its thread comes to it
+        log.write(20, {f"v{number}": 0.5 for number in range(200)})  # 2 kB as a line, four times as much as events
+        log.close()
+    assert steps_in(tmp_path) == [20]
 
 
 def test_budgets() -> None:
