@@ -32,16 +32,16 @@ from pathlib import Path
 
 import numpy as np
 
+from farm3d.core import sealed
+from farm3d.core.random import numpy_generator
+from farm3d.training import checkpoint
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
 from benchmarks.fuse import Fuse, Point, full_points, kill_points  # noqa: E402
 from benchmarks.stop_training import Signals, full_trial, pair_trial  # noqa: E402
 from benchmarks.toy_trainings import Ended, Ground, Outcome, evenly, in_child, table  # noqa: E402
-
-from farm3d.core import sealed  # noqa: E402
-from farm3d.core.random import numpy_generator  # noqa: E402
-from farm3d.training import checkpoint  # noqa: E402
 
 _MODEST = {"random": 20, "chosen": 47, "signals": 4, "full": 6, "pairs": 2}
 _PROTOCOL = {"random": 100, "chosen": 1000, "signals": 50, "full": 30, "pairs": 20}

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import hashlib
+import importlib
 import itertools
 import json
 import os
@@ -45,6 +46,7 @@ __all__ = ["CRITIC_FROM", "Ended", "Ground", "Outcome", "Result", "Toy", "evenly
 
 CRITIC_FROM = 0.1  # of a run of so few steps, so that most of them have a critic's chance in them
 _GOLDEN = (5**0.5 - 1) / 2
+_OF_CRITICS = {"diffusers": ("AutoencoderKL", "DDIMScheduler", "UNet2DConditionModel"), "transformers": ("CLIPTextModel", "CLIPTokenizer")}
 Result = tuple[bytes, list[dict[str, Any]]]
 """The last checkpoint's tensors, and the log without its hours."""
 
@@ -232,8 +234,9 @@ def _import_what_children_import(*, critic: bool) -> None:
     """Import here, once, what a child would import when it comes to it, a second each time."""
     torch.optim.Adam([torch.zeros(1)])
     if critic:
-        from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel  # noqa: F401
-        from transformers import CLIPTextModel, CLIPTokenizer  # noqa: F401
+        for library, names in _OF_CRITICS.items():  # which import a class's module when it is asked for
+            for name in names:
+                getattr(importlib.import_module(library), name)
 
 
 def _save_prior(folder: Path) -> None:
