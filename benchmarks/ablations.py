@@ -47,6 +47,7 @@ ROWS: dict[str, tuple[str, ...]] = {
     "all 64 channels of features": ("--set", "feature_channels=64"),
     "with the critic": ("--prior", "SHIPPED"),
     "with the critic, ten times as strong": ("--prior", "SHIPPED", "--set", "virtual=0.002"),
+    "with the critic, ten times as strong, seed 1": ("--prior", "SHIPPED", "--set", "virtual=0.002", "--seed", "1"),
     "no pressure from within": ("--set", "volume=0"),
     "ribs at no cost": ("--set", "ripple=0"),
     "thin parts as all others": ("--set", "thin=0"),

@@ -16,6 +16,7 @@ from tests.testing.tiny_models import tiny_stable_diffusion
 from tests.testing.toy_animals import write_toy_barn
 
 from farm3d.apps.cli import main
+from farm3d.training.prior import trainer
 
 pytest.importorskip("diffusers", reason="diffusers is not installed: pip install 'farm3d[diffusion]'")
 
@@ -62,6 +63,25 @@ def test_interrupted_and_gone_on_gives_the_same_bytes(model: Path, barn: Path, t
     assert len(files) == 3
     for file in files:
         assert (tmp_path / "model" / file).read_bytes() == (model / file).read_bytes()
+
+
+def test_a_signal_while_the_end_is_measured_is_not_lost(
+    barn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measure, asked = trainer.Trainer._validated, []
+
+    def asked_meanwhile(self: trainer.Trainer) -> dict[str, float]:
+        if self._at.phase == len(self._phases) and not asked:  # once: a second signal ends the program
+            asked.append(signal.raise_signal(signal.SIGTERM))
+        return measure(self)
+
+    monkeypatch.setattr(trainer.Trainer, "_validated", asked_meanwhile)
+    assert main(words_for(barn, tmp_path)) == 143
+    assert "the same command goes on from there" in capsys.readouterr().err
+    assert not (tmp_path / "model").exists()
+    monkeypatch.undo()
+    assert main(words_for(barn, tmp_path)) == 0
+    assert (tmp_path / "model" / "manifest.json").is_file()
 
 
 def test_going_on_from_a_model_tells_how_both_were_made(model: Path, barn: Path, tmp_path: Path) -> None:

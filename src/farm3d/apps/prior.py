@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -87,9 +86,10 @@ def train_prior(options: PriorTrainOptions) -> int:
             print(
                 f"{len(pictures)} pictures of {', '.join(pictures.species)}; {budget.words()}; {trainer.steps} steps done", file=sys.stderr
             )
-            if not trainer.run():
+            trainer.run()
+            if number := received():  # also one that came while the end was saved and measured: what follows takes a minute
                 _warn(f"stopped after {trainer.steps} steps; the same command goes on from there")
-                return 128 + (received() or signal.SIGTERM)
+                return 128 + number
         prior = prior_of(trainer.parts)
         draw_sheet(prior, options.state / "samples" / "final.png", rows=[grid_prompts(name) for name in pictures.species])
         prior.save_pretrained(options.out, card=model_card(trainer, command=_command(options), earlier=earlier))
