@@ -48,6 +48,7 @@ ROWS: dict[str, tuple[str, ...]] = {
     "with the critic": ("--prior", "SHIPPED"),
     "with the critic, ten times as strong": ("--prior", "SHIPPED", "--set", "virtual=0.002"),
     "with the critic, ten times as strong, seed 1": ("--prior", "SHIPPED", "--set", "virtual=0.002", "--seed", "1"),
+    "with the critic, ten times as strong, fading": ("--prior", "SHIPPED", "--set", "virtual=0.002 virtual_from=0.4 virtual_until=0.8"),
     "no pressure from within": ("--set", "volume=0"),
     "ribs at no cost": ("--set", "ripple=0"),
     "thin parts as all others": ("--set", "thin=0"),

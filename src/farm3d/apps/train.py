@@ -40,7 +40,8 @@ _SHAPE_FROM = 0.06  # of a run that begins with an animal's shape
 _LAST_NOISE = 0.5  # section 4.2's advice for Stable Diffusion
 _TIMES = (
     *("size_from", "cell_from", "sharp_at", "table_from", "explore", "words_until", "standing_until", "thin_until"),
-    *("shape_from", "articulation_from", "centred_from", "colour_from", "deformation_from", "virtual_from", "decay_from", "decay_to"),
+    *("shape_from", "articulation_from", "centred_from", "colour_from", "deformation_from", "virtual_from", "virtual_until"),
+    *("decay_from", "decay_to"),
 )
 _RATES = ("rate_shape", "rate_features", "rate_networks")
 _PARTS = ("articulation", "deformation", "hypotheses", "elevation", "local-features", "tail")

@@ -31,6 +31,11 @@ from farm3d.training.template import Template, extract_template
 
 __all__ = ["assemble_prior", "build_prior", "mirrored_joints", "symmetric_skeleton", "template_skin"]
 
+_PLACE = (
+    "It is what `--category {0}` fits, and the baseline of `{0}-learned`, which is learned from pictures "
+    "(docs/decisions/0005-which-horse.md)."
+)
+
 HEIGHT_M = {"horse": 1.95, "cow": 1.5}  # ground to ear tips, and to the highest point of a cow: usual for adults
 SDF = FieldConfig(octaves=8, hidden=128, layers=5, outputs=1)
 FEATURES = FieldConfig(octaves=6, hidden=128, layers=3, outputs=16)
@@ -180,7 +185,7 @@ def model_card(prior: CategoryPrior, shape: RestShape, report: FitReport, *, com
     return f"""# {config.category}: a first category prior
 
 Mean shape, {len(config.bone_names)} bones, skin, atlas, modes of variation and a field of image features for a {config.category}.
-It is the stand-in, and the baseline, for a model learned from pictures: the folder's format stays, the weights will change.
+{_PLACE.format(config.category)}
 
 | | |
 |---|---|
@@ -196,7 +201,7 @@ It is the stand-in, and the baseline, for a model learned from pictures: the fol
 | features | {channels}, from {pictures} renders with random coats, poses, lights and backgrounds |
 
 No photograph was used. {_stand_in(config.category)} a narrow idea of a {config.category}: breed, age and sex vary more than
-the modes of this shape do, and ears, hooves and mane are only hinted at. Scores on photographs stand in docs/benchmark.md.
+the modes of this shape do, and ears and hooves are coarse, and there is no mane. docs/benchmark.md has the scores.
 """
 
 

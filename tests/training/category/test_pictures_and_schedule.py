@@ -83,3 +83,11 @@ def test_the_schedule_switches_on_time() -> None:
     assert late.deform and late.size_px > first.size_px and late.cell < first.cell and late.rate < 1
     assert last.rate == pytest.approx(schedule.decay_to, rel=0.01)
     assert Schedule(10_000, decay_from=1.0).at(9999).rate == 1  # never falls
+
+
+def test_virtual_views_fade_if_they_are_to_end() -> None:
+    weights = Weights(virtual=2.0)
+    to_the_end, fading = Schedule(1000, virtual_every=1), Schedule(1000, virtual_from=0.4, virtual_until=0.8, virtual_every=1)
+    assert [to_the_end.at(step).faded(weights).virtual for step in (400, 525, 999)] == pytest.approx([0, 1, 2])
+    assert [fading.at(step).faded(weights).virtual for step in (410, 500, 600, 700, 799, 900)] == pytest.approx([0.4, 2, 2, 1, 0.01, 0])
+    assert [fading.at(step).virtual for step in (399, 400, 799, 800)] == [False, True, True, False]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 
 __all__ = ["Moment", "Schedule", "Weights", "losses_table"]
 
 
 _SHAPE_SLOPE = 0.036  # share of the run over which the rate of a held shape rises
+_VIRTUAL_SLOPE = 0.05  # the same for the weight of virtual views
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,8 @@ class Schedule:
         shape_from: when the rest shape begins to change, for one that is begun with an animal's: as long as views are not found, pictures
             from all sides make it round again. 0 changes it from the first step.
         articulation_from, centred_from, colour_from, deformation_from, virtual_from: when these begin.
+        virtual_until: when virtual views count no more; their weight falls over the second half of their time. 0 lets them count as much to
+            the end.
         decay_from: from when learning rates fall, to ``decay_to`` of their height.
         virtual_every: steps between virtual views; virtual_views: pictures in each.
         rate_shape, rate_features, rate_networks: learning rates of Adam.
@@ -98,6 +102,7 @@ class Schedule:
     colour_from: float = 0.45
     deformation_from: float = 0.6
     virtual_from: float = 0.5
+    virtual_until: float = 0.0
     decay_from: float = 0.8
     decay_to: float = 0.1
     virtual_every: int = 2
@@ -131,10 +136,18 @@ class Schedule:
             centred=done >= self.centred_from,
             colour=done >= self.colour_from,
             deform=done >= self.deformation_from,
-            virtual=done >= self.virtual_from and step % self.virtual_every == 0,
+            virtual=self.virtual_from <= done < (self.virtual_until or math.inf) and step % self.virtual_every == 0,
+            virtual_share=self._virtual_share(done),
             shape=min(max((done - self.shape_from) / _SHAPE_SLOPE, 0.0), 1.0) if self.shape_from > 0 else 1.0,
             rate=min((step + 1) / 50, 1.0) * self.decay_to**fall,
         )
+
+    def _virtual_share(self, done: float) -> float:
+        rise = min(max((done - self.virtual_from) / _VIRTUAL_SLOPE, 0.0), 1.0)
+        if not self.virtual_until:
+            return rise
+        left = (self.virtual_until - done) / max(self.virtual_until - self.virtual_from, 1e-9)
+        return min(rise, max(2 * left, 0.0))
 
 
 @dataclass(frozen=True)
@@ -143,7 +156,7 @@ class Moment:
 
     ``softness`` is infinite where all hypotheses count the same; ``words`` and ``thin`` fall from 1 to 0, ``gap`` rises as ``thin`` falls;
     ``words_slack_deg`` is that of front, sides and back, and of the views between; ``standing``: no others are shown; ``rate`` is a share
-    of the learning rates, ``shape`` of that of the shape besides.
+    of the learning rates, ``shape`` of that of the shape besides, ``virtual_share`` of the weight of virtual views where there are any.
     """
 
     done: float
@@ -162,12 +175,14 @@ class Moment:
     colour: bool
     deform: bool
     virtual: bool
+    virtual_share: float
     shape: float
     rate: float
 
     def faded(self, weights: Weights) -> Weights:
-        """Return the weights of outlines as they count now: that of thin parts falls, that of gaps rises."""
-        return dataclasses.replace(weights, thin=self.thin * weights.thin, gap=self.gap * weights.gap)
+        """Return the weights as they count now: that of thin parts falls, that of gaps rises, that of virtual views does both."""
+        thin, gap, virtual = self.thin * weights.thin, self.gap * weights.gap, self.virtual_share * weights.virtual
+        return dataclasses.replace(weights, thin=thin, gap=gap, virtual=virtual)
 
 
 def losses_table(weights: Weights, schedule: Schedule) -> str:
@@ -178,14 +193,15 @@ def losses_table(weights: Weights, schedule: Schedule) -> str:
         "deformation": schedule.deformation_from,
         "virtual": schedule.virtual_from,
     }
-    sooner = {"thin": schedule.thin_until or 1.0, "view": schedule.words_until}
+    sooner = {"thin": schedule.thin_until or 1.0, "view": schedule.words_until, "virtual": schedule.virtual_until or 1.0}
+    fading = ", falls over the second half" if schedule.virtual_until else ""
     remarks = {
         "thin": "falls to nothing" if schedule.thin_until else "",
         "gap": f"rises until {schedule.thin_until:g}" if schedule.thin_until else "",
         "choice_feature": "only where hypotheses are compared",
         "view_words": f"the same; four times as much at first, falling until {schedule.words_until:g}",
         "view": "falls to nothing",
-        "virtual": f"with --prior; every {schedule.virtual_every} steps, {schedule.virtual_views} views",
+        "virtual": f"with --prior; every {schedule.virtual_every} steps, {schedule.virtual_views} views{fading}",
     }
     lines = [f"{'loss':16} {'weight':>8} {'from':>6} {'until':>6}"]
     for field in dataclasses.fields(weights):

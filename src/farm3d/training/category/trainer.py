@@ -222,15 +222,14 @@ class CategoryTrainer:
         if not share.whole:
             loss, terms = share.weight * loss, {name: share.weight * value for name, value in terms.items()}
         if at.virtual and self.critic is not None and self.settings.weights.virtual > 0:
-            ramp = min((at.done - self.settings.schedule.virtual_from) / 0.05, 1.0)
-            count = self.settings.schedule.virtual_views
-            since = self.settings.schedule.virtual_from
-            how = {"generator": generator, "count": count, "share": share, "progress": (at.done - since) / max(1 - since, 1e-9)}
+            schedule = self.settings.schedule
+            along = (at.done - schedule.virtual_from) / max((schedule.virtual_until or 1.0) - schedule.virtual_from, 1e-9)
+            how = {"generator": generator, "count": schedule.virtual_views, "share": share, "progress": along}
             try:
                 judged = self.critic.judge(self.model, own, result, at, **how)
             except NotFiniteError as error:
                 self._refuse(f"the critic: {error}", batch.numbers)
-            loss = loss + self.settings.weights.virtual * ramp * judged.pop("virtual")
+            loss = loss + at.faded(self.settings.weights).virtual * judged.pop("virtual")
             terms |= judged
         figures = self._ranks.totals({**terms, "loss": loss})
         self._update(loss, figures, at, batch.numbers)
