@@ -50,6 +50,12 @@ ROWS: dict[str, tuple[str, ...]] = {
     "with the critic, ten times as strong, seed 1": ("--prior", "SHIPPED", "--set", "virtual=0.002", "--seed", "1"),
     "with the critic, ten times as strong, fading": ("--prior", "SHIPPED", "--set", "virtual=0.002 virtual_from=0.4 virtual_until=0.8"),
     "no pressure from within": ("--set", "volume=0"),
+    "no features, no pressure, the critic ten times as strong": (
+        "--prior",
+        "SHIPPED",
+        "--set",
+        "feature=0 choice_feature=0 volume=0 virtual=0.002",
+    ),
     "ribs at no cost": ("--set", "ripple=0"),
     "thin parts as all others": ("--set", "thin=0"),
     "begun as a learned horse": ("--start", "horse-learned"),

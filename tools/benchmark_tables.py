@@ -39,7 +39,7 @@ ROWS = (
     ("albedo_error_scaled", "the same after one best scale ↓", "{:.3f}", 1.0),
     ("relit_psnr_db", "relit, PSNR in dB ↑", "{:.1f}", 1.0),
     ("transfer_right", "keypoints right by source, % ↑", "{:.1f}", 100.0),
-    ("seconds", "seconds a picture, one thread, two processes ↓", "{:.1f}", 1.0),
+    ("seconds", "seconds a picture, one thread, beside other work ↓", "{:.1f}", 1.0),
     ("peak_memory_mib", "peak memory, MiB ↓", "{:.0f}", 1.0),
 )
 SHAPES = (
