@@ -135,7 +135,7 @@ def test_the_schedule_is_shown(category_data: Path, tmp_path: Path, capsys: pyte
         (["--start", "./nothing"], "nothing"),
         (["--steps", "0"], "--steps 0: expected at least 1"),
         (["--data", "nowhere"], "nowhere: no such folder"),
-        (["--features", "dino"], "features: toy-photos-features"),
+        (["--features", "dino"], "features named dino for toy-photos: found toy-photos-features (say which with --features)"),
         (["--prior", "./nothing"], "nothing"),
         (["--prior", "SHIPPED", "--critic-noise", "0.9", "0.2"], "noise levels from 0.9 to 0.2: expected 0 <= t_min <= t_max <= 1"),
         (["--prior", "SHIPPED", "--critic-noise-end", "2"], "noise levels that end at 2: expected from 0.7 to 1"),

@@ -72,6 +72,33 @@ def test_other_folders_are_not_replaced(tmp_path: Path) -> None:
         write_sealed(tmp_path / "precious", CONTENTS, what="pipeline folder", **SEAL)
 
 
+@pytest.mark.parametrize(
+    ("manifest", "words"),
+    [
+        ("{}", "exists and is not a"),
+        ('{"name": "a web page", "icons": []}', "exists and is not a"),
+        ('{"format": "FORM", "kind": "another", "files": {}}', "holds a model of kind 'another'"),
+    ],
+)
+def test_folders_with_a_manifest_of_their_own_are_not_replaced(tmp_path: Path, manifest: str, words: str) -> None:
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / MANIFEST).write_text(manifest.replace("FORM", SEAL["form"]))
+    (tmp_path / "app" / "thesis.txt").write_text("years")
+    with pytest.raises(OutputError, match=words):
+        write_sealed(tmp_path / "app", CONTENTS, **SEAL)
+    assert (tmp_path / "app" / "thesis.txt").read_text() == "years"
+
+
+def test_a_file_of_someone_else_is_not_lost(folder: Path) -> None:
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(OutputError, match=r"holds notes\.txt, which is no part"):
+        write_sealed(folder, CONTENTS, **SEAL)
+    assert (folder / "notes.txt").read_text() == "mine"
+    (folder / "notes.txt").unlink()
+    write_sealed(folder, {"index.json": b"{}"}, **SEAL)
+    assert [path.name for path in sorted(folder.iterdir())] == ["index.json", MANIFEST]
+
+
 def test_json_with_a_key_twice_is_refused() -> None:
     assert parse_json(Path("x"), b'{"a": [1]}') == {"a": [1]}
     for bad in (b'{"a": 1, "a": 2}', b"{", b"\xff", b"[" * 100_000):

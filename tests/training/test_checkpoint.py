@@ -12,7 +12,7 @@ import pytest
 import torch
 from tests.testing.damage import damages
 
-from farm3d.core.errors import Farm3DError, ModelError, OutputError
+from farm3d.core.errors import Farm3DError, ForeignModelError, ModelError, OutputError
 from farm3d.training.checkpoint import Checkpoint, newest_checkpoint, remove_leftovers, save_checkpoint
 
 
@@ -142,3 +142,16 @@ def test_a_read_only_folder_is_told(tmp_path: Path) -> None:
     with pytest.raises(Farm3DError, match="cannot write"):
         save_checkpoint(tmp_path, at(1))
     tmp_path.chmod(0o700)
+
+
+def test_those_of_another_training_are_not_called_damaged(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, at(1), kind="CategoryTraining")
+    with pytest.raises(ForeignModelError, match=r"kind 'CategoryTraining', expected 'PriorTraining' \(choose another --state folder"):
+        newest_checkpoint(tmp_path, warn=[].append)
+
+
+def test_a_damaged_one_may_be_written_again(tmp_path: Path) -> None:
+    """A training that went on from the checkpoint before comes to the damaged one's step again."""
+    (save_checkpoint(tmp_path, at(2)) / "manifest.json").write_bytes(b"{")
+    save_checkpoint(tmp_path, at(2))
+    assert newest_checkpoint(tmp_path, warn=silent) is not None

@@ -1,7 +1,7 @@
 """The command ``farm3d``: reads the arguments, runs one verb, and turns every error into one line and an exit code.
 
-Exit codes: 0 done; 1 an error inside farm3d; 2 something the user can mend (bad arguments, bad input, missing part); 130 interrupted;
-143 and 129 ended by SIGTERM and SIGHUP.
+Exit codes: 0 done; 1 an error inside farm3d; 2 something the user can mend (bad arguments, bad input, missing part); 3 training met a
+number that is not finite; 130 interrupted; 143 and 129 ended by SIGTERM and SIGHUP.
 """
 
 from __future__ import annotations
@@ -78,6 +78,10 @@ def parse(arguments: Sequence[str]) -> Any:
     """
     if "" in arguments:  # an empty path would mean the current folder
         _complain("an empty argument", hint="is a variable of your shell not set?")
+        raise SystemExit(2)
+    names = [word.partition("=")[0] for word in arguments if re.match(r"--[a-z]", word)]
+    if twice := next((name for name in names if names.count(name) > 1), None):  # the last would win, and the first be lost unseen
+        _complain(f"{twice} is given twice", hint=f"give it once, with all its values; see `farm3d {_verb_of(arguments)}--help`")
         raise SystemExit(2)
     complaint = io.StringIO()
     try:

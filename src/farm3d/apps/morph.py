@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from farm3d.apps.create_options import MorphOptions
 from farm3d.apps.progress import say
-from farm3d.core.errors import InputError
+from farm3d.core.errors import InputError, OutputError
 from farm3d.core.files import remove_leftovers, whole_file, write_whole
 
 if TYPE_CHECKING:
@@ -39,6 +40,9 @@ def morph_files(options: MorphOptions) -> int:
     if options.at is not None:
         refuse_writing_over(inputs, [options.out])
         refuse_foreign_files([options.out], overwrite=options.overwrite)
+        if not options.overwrite and os.path.lexists(options.out):  # of our own, but which? It may be a photograph's
+            hint = "choose another --out file, or let --overwrite replace it"
+            raise OutputError(f"{shown_path(options.out)}: exists", hint=hint)
         remove_leftovers([options.out])
         a, b = _read(options)
         animal = morph(a, b, options.at)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from farm3d.apps.picture_prior import checked_device, open_prior
 from farm3d.apps.prior_options import PriorLookOptions, PriorTrainOptions
+from farm3d.apps.progress import say_err
 from farm3d.apps.stopping import stop_signals
 from farm3d.core.errors import InputError
 
@@ -83,9 +83,7 @@ def train_prior(options: PriorTrainOptions) -> int:
                 report=_tell_progress(),
                 warn=_warn,
             )
-            print(
-                f"{len(pictures)} pictures of {', '.join(pictures.species)}; {budget.words()}; {trainer.steps} steps done", file=sys.stderr
-            )
+            say_err(f"{len(pictures)} pictures of {', '.join(pictures.species)}; {budget.words()}; {trainer.steps} steps done")
             trainer.run()
             if number := received():  # also one that came while the end was saved and measured: what follows takes a minute
                 _warn(f"stopped after {trainer.steps} steps; the same command goes on from there")
@@ -116,10 +114,9 @@ def look_at_prior(options: PriorLookOptions) -> int:
 
 
 def _require_model_folder(path: Path) -> None:
-    from farm3d.core.sealed import MANIFEST
+    from farm3d.diffusion.embedded.parts import require_pipeline_place
 
-    if path.exists() and not (path / MANIFEST).is_file():
-        raise InputError(f"{path}: exists and is not a model folder", hint="choose another --out folder")
+    require_pipeline_place(path)
 
 
 def _command(options: PriorTrainOptions) -> str:
@@ -136,7 +133,7 @@ def _tell_reading() -> Callable[[int, int], None]:
     def tell(done: int, total: int) -> None:
         if time.monotonic() - told[0] > _TELL_EVERY_S or done == total:
             told[0] = time.monotonic()
-            print(f"reading pictures: {done} of {total}", file=sys.stderr, flush=True)
+            say_err(f"reading pictures: {done} of {total}")
 
     return tell
 
@@ -151,10 +148,10 @@ def _tell_progress() -> Callable[[Progress], None]:
         told[0] = time.monotonic()
         left = "" if progress.left_s is None else f", {max(progress.left_s, 0) / 60:.1f} min left in this phase"
         pace = f"{progress.pictures_per_s:.1f} pictures a second"
-        print(f"{progress.phase}: {100 * progress.done:.1f} %, loss {progress.loss:.4f}, {pace}{left}", file=sys.stderr, flush=True)
+        say_err(f"{progress.phase}: {100 * progress.done:.1f} %, loss {progress.loss:.4f}, {pace}{left}")
 
     return tell
 
 
 def _warn(line: str) -> None:
-    print(f"farm3d: {line}", file=sys.stderr, flush=True)
+    say_err(f"farm3d: {line}")

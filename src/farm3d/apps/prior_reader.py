@@ -6,7 +6,6 @@ import shlex
 
 from farm3d.apps.prior_options import PriorReaderOptions
 from farm3d.apps.prior_score import tell_stages
-from farm3d.core.errors import InputError
 
 __all__ = ["reader_for_prior"]
 
@@ -19,12 +18,12 @@ def reader_for_prior(options: PriorReaderOptions) -> int:
     """
     import torch
 
-    from farm3d.core.sealed import MANIFEST
+    from farm3d.model.caption_reader import CaptionReaderConfig
+    from farm3d.model.folder import require_model_place
     from farm3d.training.prior.reader import ReaderSettings, train_reader
 
     settings = ReaderSettings(options.taught, options.epochs, options.seed)
-    if options.out.exists() and not (options.out / MANIFEST).is_file():
-        raise InputError(f"{options.out}: exists and is not a model folder", hint="choose another --out folder")
+    require_model_place(options.out, CaptionReaderConfig.__name__)
     if options.threads is not None:
         torch.set_num_threads(max(options.threads, 1))
     score = train_reader(

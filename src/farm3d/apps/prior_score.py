@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import shlex
-import sys
 import time
 from collections.abc import Callable
 
 from farm3d.apps.picture_prior import checked_device, open_prior
 from farm3d.apps.prior_options import PriorJudgeOptions, PriorScoreOptions
+from farm3d.apps.progress import say_err
 
 __all__ = ["score_prior", "tell_stages", "where_words"]
 
@@ -70,7 +70,7 @@ def tell_stages() -> Callable[[str], Callable[[int, int], None]]:
                 return
             told[0] = now
             left = (now - began) / max(done, 1) * (total - done)
-            print(f"{what}: {done} of {total}, {now - began:.0f} s, about {left:.0f} s left", file=sys.stderr, flush=True)
+            say_err(f"{what}: {done} of {total}, {now - began:.0f} s, about {left:.0f} s left")
 
         return tell
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from farm3d.core.errors import InputError, OutputError
+from farm3d.core.files import sha256_of
 from farm3d.data.photo import shown_path
 
 __all__ = [
     "REPORT",
+    "REQUEST",
     "ProductOptions",
+    "digest_of_file",
     "finished",
     "output_folder",
     "product",
@@ -21,12 +25,15 @@ __all__ = [
     "refuse_bad_names",
     "refuse_foreign",
     "refuse_foreign_files",
+    "refuse_other_results",
     "refuse_own_inputs",
     "refuse_writing_over",
     "without_sheets",
 ]
 
 REPORT = "report.json"
+REQUEST = "request"
+"""Entry of the sidecar: checksums of what the animal was made from, and the options that decide what comes of it."""
 _MAX_NAME_BYTES = 255  # of one file name on the usual file systems
 # What the first bytes of a file of ours hold, by suffix.
 _MARKS = {".glb": b'"generator":"farm3d', ".png": b"Software\0farm3d", ".json": b'"T_camera_world"', ".mp4": b"farm3d"}
@@ -77,9 +84,48 @@ def products(photo: Path, options: ProductOptions) -> list[Path]:
     return [product(photo, suffix, options) for suffix in (".glb", ".png", ".json", *([".mp4"] if options.turntable else []))]
 
 
-def finished(photo: Path, options: ProductOptions) -> bool:
-    """Whether every product of a photo is there."""
-    return all(os.path.isfile(path) for path in products(photo, options))
+def finished(photo: Path, options: ProductOptions, request: Mapping[str, Any]) -> bool:
+    """Whether every product of a photo is there, made of the same with the same options (of an earlier farm3d's nothing is known)."""
+    if not all(os.path.isfile(path) for path in products(photo, options)):
+        return False
+    there = _request_there(product(photo, ".json", options))
+    return there is not None and (not there or there == request)
+
+
+def refuse_other_results(photo: Path, options: ProductOptions, request: Mapping[str, Any]) -> None:
+    """Refuse to skip, or to write over, what was made of another picture or with other options; ``--overwrite`` is for that.
+
+    Raises:
+        OutputError: naming the file and what differs.
+    """
+    path = product(photo, ".json", options)
+    there = None if options.overwrite or not os.path.isfile(path) else _request_there(path)
+    if there and there != request:
+        names = [name for name in request if request[name] != there.get(name)] + [name for name in there if name not in request]
+        said = ", ".join(f"{name} {_short(there.get(name))} then, {_short(request.get(name))} now" for name in names[:2])
+        hint = "--overwrite makes it anew, or choose another --out folder"
+        raise OutputError(f"{shown_path(path)}: is of another picture, or was made otherwise: {said}", hint=hint)
+
+
+def digest_of_file(path: Path | None) -> str | None:
+    """Return the sha256 of a file that may be left out, or may not be there, which is said where it is read."""
+    try:
+        return None if path is None else sha256_of(path)
+    except OSError:
+        return None
+
+
+def _request_there(sidecar: Path) -> dict[str, Any] | None:
+    """Return what a sidecar says of how it was made; empty where it says nothing, None where it cannot be read."""
+    try:
+        facts = json.loads(sidecar.read_text(encoding="utf-8"))
+        return dict(facts.get(REQUEST, {}))
+    except (OSError, ValueError, TypeError, AttributeError):
+        return None
+
+
+def _short(value: Any) -> str:
+    return f"{value:.12}…" if isinstance(value, str) and len(value) > 40 else str(value)
 
 
 def without_sheets(photos: list[Path], options: ProductOptions) -> list[Path]:
@@ -105,7 +151,7 @@ def refuse_bad_names(photos: list[Path], options: ProductOptions) -> None:
             hint = "rename one, or use two --out folders"
             raise InputError(f"{shown_path(seen[photo.stem])} and {shown} would write the same files", hint=hint)
         seen[photo.stem] = photo
-        if len(photos) > 1 and photo.stem == Path(REPORT).stem:
+        if photo.stem == Path(REPORT).stem:
             raise InputError(f"{shown} would write {REPORT}, which lists what became of all photographs", hint="rename it")
         if len(os.fsencode(f"{photo.stem}.json")) > _MAX_NAME_BYTES:
             raise InputError(f"{shown}: its name is too long for NAME.json", hint=f"at most {_MAX_NAME_BYTES - 5} bytes before the suffix")
@@ -161,7 +207,7 @@ def _is_ours(path: Path) -> bool:
             head = file.read(_HEAD_BYTES)
     except OSError:
         return False
-    return (b'"photos"' if path.name == REPORT else _MARKS[path.suffix]) in head
+    return (b'"photos"' if path.name == REPORT else _MARKS[path.suffix.lower()]) in head
 
 
 @contextlib.contextmanager

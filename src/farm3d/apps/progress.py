@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-__all__ = ["Pace", "progress", "say"]
+__all__ = ["Pace", "progress", "say", "say_err"]
 
 _TELL_EVERY_S = 30.0
 
@@ -65,7 +65,7 @@ def progress(words: str, pace: Pace | None = None) -> Iterator[Callable[[int, in
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[left]}"))
     bar = Progress(*columns, console=console, disable=not console.is_terminal)
-    told = 0.0
+    told = time.perf_counter()
     with bar:
         task = bar.add_task(words, left="")
 
@@ -77,7 +77,7 @@ def progress(words: str, pace: Pace | None = None) -> Iterator[Callable[[int, in
             now = time.perf_counter()
             if not console.is_terminal and (now - told > _TELL_EVERY_S or done == total):
                 told = now
-                print(f"{words}: {done} of {total}, {pace.per_second:.1f} a second{left and ', '}{left}", file=sys.stderr, flush=True)
+                say_err(f"{words}: {done} of {total}, {pace.per_second:.1f} a second{left and ', '}{left}")
 
         yield advance
 
@@ -86,3 +86,11 @@ def say(line: str) -> None:
     """Print a line on stdout. A reader that went away, or a full disk behind stdout, must not stop the work."""
     with contextlib.suppress(OSError):
         print(line, flush=True)
+
+
+def say_err(line: str) -> None:
+    """Print a line on stderr. A reader of it that went away (`2>&1 | head`) must not stop hours of work; nor must a signal that comes
+    in the middle of another line, whose handler may write no second one (RuntimeError).
+    """
+    with contextlib.suppress(OSError, RuntimeError):
+        print(line, file=sys.stderr, flush=True)

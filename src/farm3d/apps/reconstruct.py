@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from farm3d.apps.fit_bar import FitBar
 from farm3d.apps.options import ReconstructOptions
-from farm3d.apps.progress import say
+from farm3d.apps.progress import say, say_err
 from farm3d.core.errors import Farm3DError, InputError, OutputError
 from farm3d.core.files import remove_leftovers, write_whole
 from farm3d.core.version import __version__
@@ -35,7 +35,16 @@ AUTO = "auto"
 def reconstruct(options: ReconstructOptions) -> int:
     """Reconstruct every photograph of ``options``; return 0, or 2 if one of them failed (the rest are finished all the same)."""
     from farm3d.apps.coat import check_coat_options, coat_inputs
-    from farm3d.apps.products import finished, output_folder, products, refuse_bad_names, refuse_foreign, refuse_own_inputs, without_sheets
+    from farm3d.apps.products import (
+        finished,
+        output_folder,
+        products,
+        refuse_bad_names,
+        refuse_foreign,
+        refuse_other_results,
+        refuse_own_inputs,
+        without_sheets,
+    )
     from farm3d.data.preprocess import find_masks, list_photos
     from farm3d.model.reconstructor import check_request
 
@@ -55,19 +64,40 @@ def reconstruct(options: ReconstructOptions) -> int:
     refuse_own_inputs(photos, masks, options, others=coat_inputs(options))
     with output_folder(options.out):
         remove_leftovers(path for photo in photos for path in products(photo, options))
-        waiting = [photo for photo in photos if options.overwrite or not finished(photo, options)]
+        requests = {photo: _request(photo, masks[photo], options) for photo in photos}
+        for photo in photos:
+            refuse_other_results(photo, options, requests[photo])
+        waiting = [photo for photo in photos if options.overwrite or not finished(photo, options, requests[photo])]
         refuse_foreign(waiting, options, report=len(photos) > 1)
         if len(waiting) < len(photos):
             say(f"{len(photos) - len(waiting)} of {len(photos)} are finished already (--overwrite makes them anew)")
-        return _every(photos, waiting, masks, options) if waiting else 0
+        return _every(photos, waiting, masks, requests, options) if waiting else 0
 
 
-def _every(photos: list[Path], waiting: list[Path], masks: dict[Path, Path | None], options: ReconstructOptions) -> int:
+def _request(photo: Path, mask: Path | None, options: ReconstructOptions) -> dict[str, Any]:
+    """Return what decides how a photograph's files come out, JSON-ready."""
+    from farm3d.apps.products import digest_of_file
+
+    names = ("category", "refine", "refine_steps", "height_m", "texture_px", "with_light", "seed", "reader", "encoder")
+    files = {"photo": photo, "mask": mask, "texture_from": options.texture_from, "texture_mask": options.texture_mask}
+    return {
+        **{f"{name}_sha256": digest_of_file(path) for name, path in files.items()},
+        **{name: getattr(options, name) for name in names},
+    }
+
+
+def _every(
+    photos: list[Path],
+    waiting: list[Path],
+    masks: dict[Path, Path | None],
+    requests: dict[Path, dict[str, Any]],
+    options: ReconstructOptions,
+) -> int:
     import torch
 
     from farm3d.apps.coat import find_coat
     from farm3d.apps.models import shipped_categories
-    from farm3d.apps.products import REPORT, finished
+    from farm3d.apps.products import REPORT, REQUEST, finished
     from farm3d.data.photo import shown_path
     from farm3d.data.segment import OnnxSegmenter
     from farm3d.model.reconstructor import Reconstructor
@@ -88,19 +118,19 @@ def _every(photos: list[Path], waiting: list[Path], masks: dict[Path, Path | Non
     report: list[dict[str, Any]] = []
     for number, photo in enumerate(waiting, 1):
         label = shown_path(photo.name) if len(waiting) == 1 else f"{number}/{len(waiting)} {shown_path(photo.name)}"
-        if not options.overwrite and finished(photo, options):  # another process works on the same folder
+        if not options.overwrite and finished(photo, options, requests[photo]):  # another process works on the same folder
             say(f"{label}: finished meanwhile")
             continue
         started = time.perf_counter()
         try:
-            result = _one(reconstructor, photo, masks[photo], segmenter, options, coat=coat, label=label)
+            facts = {REQUEST: requests[photo]}
+            result = _one(reconstructor, photo, masks[photo], segmenter, options, coat=coat, label=label, facts=facts)
         except OutputError:
             raise
         except Farm3DError as error:
             if len(photos) == 1:
                 raise
-            with contextlib.suppress(OSError):  # stderr may be closed
-                print("farm3d:", " ".join(str(error).split()), file=sys.stderr, flush=True)
+            say_err(f"farm3d: {' '.join(str(error).split())}")
             report.append({"photo": photo.name, "status": "failed", "reason": str(error)})
             continue
         seconds = time.perf_counter() - started
@@ -166,6 +196,7 @@ def _one(
     *,
     coat: Coat | None,
     label: str,
+    facts: dict[str, Any],
 ) -> Reconstruction:
     """One photograph to its files: the walk of docs/walkthrough.md."""
     from farm3d.apps.product_files import write_products
@@ -185,7 +216,7 @@ def _one(
             callback=bar.update,
         )
         bar.say("writing")
-        write_products(result, picture, photo, options, coat=coat)
+        write_products(result, picture, photo, options, coat=coat, facts=facts)
     return result
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import functools
 import os
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from farm3d.apps.progress import Pace, progress
+from farm3d.apps.progress import Pace, progress, say_err
 from farm3d.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -84,7 +83,7 @@ def make_all(
         report = write(folder, plan, part=hands.part, on_start=pace.found, on_progress=advance)
         while report.elsewhere:
             if pause == 0.5:
-                print(f"{words}: waiting for {report.elsewhere} shards that other workers are at", file=sys.stderr, flush=True)
+                say_err(f"{words}: waiting for {report.elsewhere} shards that other workers are at")
             time.sleep(pause)
             pause = min(2 * pause, _PATIENCE_S)
             report = write(folder, plan, part=hands.part, on_start=pace.found, on_progress=advance)

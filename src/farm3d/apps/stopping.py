@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import sys
 from collections.abc import Callable, Iterator
+
+from farm3d.apps.progress import say_err
 
 __all__ = ["stop_signals"]
 
 
 @contextlib.contextmanager
 def stop_signals() -> Iterator[Callable[[], int]]:
-    """Yield a function that says which of SIGINT and SIGTERM came, or 0. The second Ctrl-C ends the program at once."""
+    """Yield a function that says which of SIGINT, SIGTERM and SIGHUP (a closed terminal) came, or 0.
+
+    The second one ends the program at once. A SIGHUP that is ignored, as `nohup` has it, stays so.
+    """
     came: list[int] = []
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
 
     def note(number: int, _frame: object) -> None:
         if came:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
         came.append(number)
-        print("farm3d: stopping after this step", file=sys.stderr, flush=True)
+        say_err("farm3d: stopping after this step")
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, note) for number in numbers}
     try:
         yield lambda: came[0] if came else 0
     finally:

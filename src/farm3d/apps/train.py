@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import sys
+import math
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from farm3d.apps.picture_prior import checked_device
-from farm3d.apps.progress import progress
+from farm3d.apps.progress import progress, say_err
 from farm3d.apps.stopping import stop_signals
 from farm3d.apps.train_options import TrainOptions
-from farm3d.core.errors import InputError
+from farm3d.core.errors import InputError, OutputError
 
 if TYPE_CHECKING:
     from farm3d.core.shapes import Tensor
@@ -44,6 +45,18 @@ _TIMES = (
     *("decay_from", "decay_to"),
 )
 _RATES = ("rate_shape", "rate_features", "rate_networks")
+_CRITICS = ("critic_guidance", "critic_noise", "critic_noise_end")
+_RANGES = {
+    "steps": (1, math.inf),
+    "threads": (1, 1024),
+    "look_every": (1, math.inf),
+    "seed": (0, 2**63 - 1),
+    "height_m": (0.01, 100),
+    "checkpoint_minutes": (0, _LARGEST),
+    "critic_guidance": (0, _LARGEST),
+    "critic_noise": (-_LARGEST, _LARGEST),
+    "critic_noise_end": (-_LARGEST, _LARGEST),
+}
 _PARTS = ("articulation", "deformation", "hypotheses", "elevation", "local-features", "tail")
 
 
@@ -67,27 +80,29 @@ def train(options: TrainOptions) -> int:
     from farm3d.training.category.trainer import CategoryTrainer
 
     _require_sensible(options)
-    asked = checked_device(options.device, kinds=("cpu", "cuda"))
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
     if options.show_schedule:
         print(_table(_planned(options, "", channels=CategoryConfig("").channels)[0]))
         return 0
+    data, out, state = _folders(options)
+    asked = checked_device(options.device, kinds=("cpu", "cuda"))
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
     with progress("reading pictures") as bar:
         compared_px = PRESETS[options.preset]("", channels=1).schedule.size_late
         size_px = max(_KEPT_PX, compared_px)  # what is compared must not be finer than what is kept
-        loaded = load_pictures(options.data, features=options.features, size_px=size_px, on_progress=bar)
+        loaded = load_pictures(data, features=options.features, size_px=size_px, on_progress=bar)
+    _require_same_animal(out, loaded.category)
     _, channels, grid, _ = loaded.pictures.features.shape
     run, start = _planned(options, loaded.category, channels=channels, grid=grid)
-    lock = options.state / ".training.lock"
+    lock = state / ".training.lock"
     with launched_ranks() as ranks, claimed(lock) if ranks.first else contextlib.nullcontext(True) as claim:
         if claim is None:
-            raise InputError(f"{options.state}: another training is at work in this folder", hint="wait for it, or choose another --state")
+            raise InputError(f"{state}: another training is at work in this folder", hint="wait for it, or choose another --state")
         device = ranks.device(asked, gpus=torch.cuda.device_count())
 
         def look(trainer: CategoryTrainer) -> None:
             at = run.schedule.at(min(trainer.step, run.schedule.steps - 1))
-            path = options.state / "sheets" / f"step-{trainer.step:08d}.png"
+            path = state / "sheets" / f"step-{trainer.step:08d}.png"
             if trainer.scaffold is not None:
                 draw_training_sheet(trainer.model, trainer.scaffold, trainer.pictures, at, run.weights, path, critic=trainer.critic)
 
@@ -99,12 +114,12 @@ def train(options: TrainOptions) -> int:
             trainer = CategoryTrainer(
                 run,
                 loaded.pictures,
-                options.state,
+                state,
                 start=start,
                 critic=_critic(options, loaded.category, device),
                 should_stop=stopped,
                 report=_tell(),
-                warn=lambda line: print(f"farm3d: {line}", file=sys.stderr, flush=True),
+                warn=lambda line: say_err(f"farm3d: {line}"),
                 look=look,
                 look_every=options.look_every,
                 checkpoint_minutes=options.checkpoint_minutes,
@@ -113,15 +128,16 @@ def train(options: TrainOptions) -> int:
             )
             if ranks.first:
                 count, together = len(loaded.pictures), f", {ranks.count} processes" if ranks.count > 1 else ""
-                print(f"{count} pictures of {loaded.category}; {run.schedule.steps} steps, {trainer.step} done{together}", file=sys.stderr)
+                say_err(f"{count} pictures of {loaded.category}; {run.schedule.steps} steps, {trainer.step} done{together}")
             trainer.run()
             if number := stopped():  # also one that came while the end was saved and drawn: what follows takes minutes
                 if ranks.first:
-                    print(f"farm3d: stopped after {trainer.step} steps; the same command goes on from there", file=sys.stderr)
+                    say_err(f"farm3d: stopped after {trainer.step} steps; the same command goes on from there")
                 return 128 + number
         if not ranks.first:
             return 0
         assert trainer.scaffold is not None
+        say_err("cutting the template and reading its features off the pictures: a minute or two")
         at = run.schedule.at(trainer.step - 1)
         prior = finished_prior(
             trainer.model,
@@ -142,8 +158,8 @@ def train(options: TrainOptions) -> int:
             encoder=loaded.encoder,
             encoder_digest=loaded.encoder_digest,
         )
-        learned.save_pretrained(options.out, card=model_card(trainer, prior=options.prior, preset=options.preset, more=_words(options)))
-    print(f"{options.out}: {trainer.step} steps in {trainer.hours:.2f} hours; {options.state / 'sheets'} shows how it went")
+        learned.save_pretrained(out, card=model_card(trainer, prior=options.prior, preset=options.preset, more=_words(options)))
+    print(f"{out}: {trainer.step} steps in {trainer.hours:.2f} hours; {state / 'sheets'} shows how it went")
     return 0
 
 
@@ -275,20 +291,58 @@ def _tell() -> Callable[[Progress], None]:
         told[0] = time.monotonic()
         figures = ", ".join(f"{name} {at.figures[name]:.3f}" for name in ("loss", "iou", "feature") if name in at.figures)
         pace = f"{1000 / at.steps_per_s:.0f} ms a step" if at.steps_per_s else ""
-        print(f"step {at.step} of {at.steps}: {figures}; {pace}, {at.left_s / 60:.0f} min left", file=sys.stderr, flush=True)
+        say_err(f"step {at.step} of {at.steps}: {figures}; {pace}, {at.left_s / 60:.0f} min left")
 
     return tell
 
 
 def _require_sensible(options: TrainOptions) -> None:
-    from farm3d.core.sealed import MANIFEST
-
     for part in options.without:
         if part not in (*_PARTS, "view-words"):
             raise InputError(f"--without {part}: no such part", hint=f"parts: {', '.join(_PARTS)}, view-words")
-    for name, least in (("steps", 1), ("threads", 1), ("look_every", 1)):
-        value = getattr(options, name)
-        if value is not None and value < least:
-            raise InputError(f"--{name.replace('_', '-')} {value}: expected at least {least}")
-    if options.out.exists() and not (options.out / MANIFEST).is_file():
-        raise InputError(f"{options.out}: exists and is not a model folder", hint="choose another --out folder")
+    for name, (least, most) in _RANGES.items():
+        given = getattr(options, name)
+        for value in given if isinstance(given, tuple) else (given,):
+            if value is not None and not least <= value <= most:  # nor what is no number at all
+                so = f"at least {least:g}" if most > _LARGEST else f"{least:g} to {most:g}"
+                raise InputError(f"--{name.replace('_', '-')} {value}: expected {so}")
+    said = [f"--{name.replace('_', '-')}" for name in _CRITICS if getattr(options, name) is not None]
+    if said and options.prior is None:
+        raise InputError(f"{said[0]}: says how --prior judges, which is left out", hint="give both, or neither")
+
+
+def _folders(options: TrainOptions) -> tuple[Path, Path, Path]:
+    """Return data, out and state; refuse what would fail after hours.
+
+    Raises:
+        InputError: one of them is missing, or one would be written into another.
+        OutputError: something else stands at ``--out``, or it cannot be made.
+    """
+    from farm3d.model.category.learned import LearnedConfig
+    from farm3d.model.folder import require_model_place
+
+    data, out, state = options.data, options.out, options.state
+    if data is None or out is None or state is None:
+        missing = [f"--{name}" for name, path in (("data", data), ("out", out), ("state", state)) if path is None]
+        raise InputError(f"missing: {', '.join(missing)}", hint="see `farm3d train --help`")
+    real = os.path.realpath(out)
+    for name, other in (("--state", os.path.realpath(state)), ("--data", os.path.realpath(data))):
+        if other == real or other.startswith(real + os.sep):
+            raise InputError(f"--out {out}: is {name}'s folder, or holds it", hint="choose another --out folder")
+    if os.path.lexists(state) and not os.path.isdir(state):
+        raise InputError(f"--state {state}: not a folder", hint="choose another --state folder")
+    require_model_place(out, LearnedConfig.__name__)
+    above = next(parent for parent in Path(real).parents if os.path.lexists(parent))
+    if not os.path.isdir(above) or not os.access(above, os.W_OK | os.X_OK):
+        raise OutputError(f"--out {out}: cannot be made in {above}", hint="choose another --out folder")
+    return data, out, state
+
+
+def _require_same_animal(out: Path, category: str) -> None:
+    from farm3d.model.category.learned import LearnedCategory
+
+    if not os.path.lexists(out):
+        return
+    there = LearnedCategory.from_pretrained(out).model.config.category
+    if there != category:
+        raise InputError(f"--out {out}: holds a learned {there}, and the pictures are of {category}", hint="choose another --out folder")

@@ -18,13 +18,13 @@ class TrainOptions:
     Stops at Ctrl-C with a checkpoint; the same command goes on from there, to the last bit. Pictures: `farm3d generate NAME --out DIR`.
     """
 
-    data: Annotated[Path, tyro.conf.arg(metavar="DIR")]
+    data: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="(required)")] = None
     """What `farm3d generate` or `prepare-data` wrote: pictures with their features."""
 
-    out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
-    """Model folder to write in the end."""
+    out: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="(required)")] = None
+    """Model folder to write in the end; a learned model of the same animal that stands there is replaced then."""
 
-    state: Annotated[Path, tyro.conf.arg(metavar="DIR")]
+    state: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="(required)")] = None
     """Folder for checkpoints, log and training sheets: outside of your repository."""
 
     prior: Annotated[str | None, tyro.conf.arg(metavar="FOLDER|HUB-ID", help_behavior_hint="")] = None
@@ -76,4 +76,4 @@ class TrainOptions:
     """Steps between training sheets."""
 
     show_schedule: Annotated[bool, tyro.conf.arg(help_behavior_hint="")] = False
-    """Print losses with their weights and times, then all other times and sizes, and stop; reads no pictures."""
+    """Print losses with their weights and times, then all other times and sizes, and stop; needs no folders."""

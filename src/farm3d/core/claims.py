@@ -60,7 +60,7 @@ def claimed(path: Path) -> Iterator[Claim | None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         claim = _take(path)
     except OSError as error:
-        raise OutputError(f"{path.parent}: cannot write here: {error.strerror or error}", hint="choose another --out folder") from error
+        raise OutputError(f"{path.parent}: cannot write here: {error.strerror or error}", hint="choose another folder") from error
     try:
         yield claim
     finally:

@@ -4,6 +4,7 @@
 Farm3DError              exit 2
 ├── InputError           a picture, mask, path or option that cannot be used
 ├── ModelError           a model folder that is damaged, incomplete or of another kind
+│   └── ForeignModelError    of another kind or version, or closed to us: not damaged as far as can be seen
 ├── MissingPartError     an optional library or model file that is not there yet
 ├── OutputError          a result that cannot be written (disk full, no permission)
 ├── NoAnimalError        a picture in which no animal was found
@@ -14,7 +15,17 @@ Farm3DError              exit 2
 
 from __future__ import annotations
 
-__all__ = ["Cancelled", "Farm3DError", "InputError", "MissingPartError", "ModelError", "NoAnimalError", "NotFiniteError", "OutputError"]
+__all__ = [
+    "Cancelled",
+    "Farm3DError",
+    "ForeignModelError",
+    "InputError",
+    "MissingPartError",
+    "ModelError",
+    "NoAnimalError",
+    "NotFiniteError",
+    "OutputError",
+]
 
 
 class Farm3DError(Exception):
@@ -42,6 +53,10 @@ class InputError(Farm3DError):
 
 class ModelError(Farm3DError):
     """A model folder that is damaged, incomplete or of another kind."""
+
+
+class ForeignModelError(ModelError):
+    """A model folder of another kind or version, or that may not be read: not damaged, as far as can be seen."""
 
 
 class MissingPartError(Farm3DError):

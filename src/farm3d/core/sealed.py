@@ -18,9 +18,9 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from farm3d.core.errors import ModelError, OutputError
+from farm3d.core.errors import ForeignModelError, ModelError, OutputError
 
-__all__ = ["MANIFEST", "SealedFolder", "manifest_bytes", "parse_json", "write_sealed"]
+__all__ = ["MANIFEST", "SealedFolder", "manifest_bytes", "parse_json", "require_replaceable", "write_sealed"]
 
 MANIFEST = "manifest.json"
 _TEXT_LIMIT_BYTES = 4 << 20
@@ -33,23 +33,35 @@ def manifest_bytes(contents: Mapping[str, bytes], *, form: str, version: int, ki
     return _encoded(files, form=form, version=version, kind=kind)
 
 
-def write_sealed(path: Path, contents: Mapping[str, bytes], *, form: str, version: int, kind: str, what: str = "model folder") -> None:
-    """Write ``contents`` and their manifest to the folder ``path``, whole or not at all; an older sealed folder there is replaced.
+def write_sealed(
+    path: Path,
+    contents: Mapping[str, bytes],
+    *,
+    form: str,
+    version: int,
+    kind: str,
+    what: str = "model folder",
+    replace_damaged: bool = False,
+) -> None:
+    """Write ``contents`` and their manifest to the folder ``path``, whole or not at all; an older one of its kind there is replaced.
 
     Args:
         path: the folder to create; its parent is created when missing.
         contents: name to bytes; a name may hold one folder, e.g. ``unet/config.json``.
         form, version, kind: what the manifest says the folder is.
         what: how messages call such a folder.
+        replace_damaged: also replace what is no longer such a folder: for names that are ours alone.
 
     Raises:
-        OutputError: ``path`` is something other than a sealed folder, or cannot be written.
+        OutputError: ``path`` is something else (:func:`require_replaceable`), or cannot be written.
         ValueError: a name that could leave the folder.
     """
     if bad := [name for name in contents if not _NAME.fullmatch(name) or name == MANIFEST]:
         raise ValueError(f"not the name of a file in a {what}: {bad[0]!r}")
     whole = {**contents, MANIFEST: manifest_bytes(contents, form=form, version=version, kind=kind)}
-    with _whole_folder(Path(path), what) as part:
+    if not replace_damaged:
+        require_replaceable(Path(path), form=form, kind=kind, what=what)
+    with _whole_folder(Path(path)) as part:
         for folder in sorted({name.rpartition("/")[0] for name in whole} - {""}):
             (part / folder).mkdir()
         for name, data in whole.items():
@@ -122,6 +134,32 @@ class SealedFolder:
         return data
 
 
+def require_replaceable(path: Path, *, form: str, kind: str, what: str = "model folder") -> None:
+    """Refuse to write a sealed folder where anything stands but an older one of the same form and kind, with no file of someone else's.
+
+    Raises:
+        OutputError: saying what stands there.
+    """
+    if not os.path.lexists(path):
+        return
+    hint = "choose another folder"
+    try:
+        manifest = parse_json(path / MANIFEST, _read(path / MANIFEST, limit=_TEXT_LIMIT_BYTES, hint=hint))
+        files = set(manifest["files"]) if manifest["format"] == form else None
+        there = manifest["kind"]
+    except (ModelError, KeyError, TypeError):
+        files = there = None
+    if files is None:
+        raise OutputError(f"{path}: exists and is not a {what}", hint=hint)
+    if there != kind:
+        raise OutputError(f"{path}: holds a model of kind {there!r}, which {kind!r} is not to replace", hint=hint)
+    ours = {MANIFEST, *files, *(name.rpartition("/")[0] for name in files)}
+    for entry in sorted(path.rglob("*")):
+        name = entry.relative_to(path).as_posix()
+        if name not in ours and entry.name != ".DS_Store":
+            raise OutputError(f"{path}: holds {name}, which is no part of the {what} there", hint=f"move it away, or {hint}")
+
+
 def parse_json(path: Path, data: bytes, *, hint: str = "fetch or copy the model folder again") -> Any:
     """Return JSON in which no object names a key twice.
 
@@ -153,9 +191,10 @@ def _checked_files(
         raise ModelError(f"{path}: not the manifest of a {form.replace('-', ' ')}", hint=hint)
     there = manifest.get("format_version")
     if there != version or isinstance(there, bool):
-        raise ModelError(f"{path}: format version {there!r}, expected {version}", hint="use the farm3d release it was made for")
+        raise ForeignModelError(f"{path}: format version {there!r}, expected {version}", hint="use the farm3d release it was made for")
     if manifest.get("kind") != kind:
-        raise ModelError(f"{path}: holds a model of kind {manifest.get('kind')!r}, expected {kind!r}", hint="give another model folder")
+        message = f"{path}: holds a model of kind {manifest.get('kind')!r}, expected {kind!r}"
+        raise ForeignModelError(message, hint="give another model folder")
     files = manifest.get("files")
     if not isinstance(files, dict):
         files = {}
@@ -184,14 +223,12 @@ def _read(path: Path, *, limit: int, hint: str) -> bytes:
     except FileNotFoundError as error:
         raise ModelError(f"{path}: missing", hint=hint) from error
     except OSError as error:
-        raise ModelError(f"{path}: cannot be read: {error.strerror or error}", hint="check its permissions") from error
+        raise ForeignModelError(f"{path}: cannot be read: {error.strerror or error}", hint="check its permissions") from error
 
 
 @contextlib.contextmanager
-def _whole_folder(path: Path, what: str) -> Iterator[Path]:
+def _whole_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder beside ``path``; put it in the place of ``path`` when the block ends well, else remove it."""
-    if path.exists() and not (path / MANIFEST).is_file():
-        raise OutputError(f"{path}: exists and is not a {what}", hint="choose another folder")
     part = old = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

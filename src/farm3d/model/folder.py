@@ -22,11 +22,20 @@ from typing import Any, TypeVar
 
 from farm3d.core.config import config_from_dict, config_to_dict
 from farm3d.core.errors import ModelError
-from farm3d.core.sealed import MANIFEST, SealedFolder, parse_json, write_sealed
+from farm3d.core.sealed import MANIFEST, SealedFolder, parse_json, require_replaceable, write_sealed
 from farm3d.core.shapes import Tensor
 from farm3d.core.tensor_bytes import bytes_from_tensors, expect_tensors, tensors_from_bytes
 
-__all__ = ["FORMAT_VERSION", "expect_tensors", "load_model_folder", "model_kind", "model_path", "save_model_folder", "weights_folder"]
+__all__ = [
+    "FORMAT_VERSION",
+    "expect_tensors",
+    "load_model_folder",
+    "model_kind",
+    "model_path",
+    "require_model_place",
+    "save_model_folder",
+    "weights_folder",
+]
 
 FORMAT_VERSION = 1
 _FORMAT = "farm3d-model"
@@ -56,6 +65,19 @@ def save_model_folder(path: Path | str, config: Any, *, tensors: Mapping[str, Te
         raise ModelError(f"{path}: a value of the {type(config).__name__} is not finite: {error}") from error
     contents = {_CONFIG: config_text.encode(), _TENSORS: weights, _CARD: card.encode()}
     write_sealed(path, contents, form=_FORMAT, version=FORMAT_VERSION, kind=type(config).__name__)
+
+
+def require_model_place(path: Path, kind: str) -> None:
+    """Refuse a folder that :func:`save_model_folder` could not write, before the work: something else stands there.
+
+    Args:
+        path: the folder.
+        kind: class name of the config.
+
+    Raises:
+        OutputError: saying what stands there.
+    """
+    require_replaceable(path, form=_FORMAT, kind=kind)
 
 
 def load_model_folder(path: Path | str, kind: type[_Config]) -> tuple[_Config, dict[str, Tensor]]:

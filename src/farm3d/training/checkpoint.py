@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from farm3d.core.errors import ModelError
+from farm3d.core.errors import ForeignModelError, ModelError
 from farm3d.core.sealed import SealedFolder, parse_json, write_sealed
 from farm3d.core.shapes import Tensor
 from farm3d.core.tensor_bytes import bytes_from_tensors, tensors_from_bytes
@@ -50,7 +50,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, kind: str = _PRIOR)
     path = folder / f"step-{checkpoint.step:08d}"
     facts = json.dumps({"step": checkpoint.step, **checkpoint.facts}, indent=2, sort_keys=True, allow_nan=False) + "\n"
     contents = {_STATE: facts.encode(), _TENSORS: bytes_from_tensors(checkpoint.tensors, where=str(path))}
-    write_sealed(path, contents, kind=kind, **_SEAL)
+    write_sealed(path, contents, kind=kind, replace_damaged=True, **_SEAL)
     for old in _found(folder)[_KEPT:]:
         shutil.rmtree(old, ignore_errors=True)
     return path
@@ -65,14 +65,18 @@ def newest_checkpoint(folder: Path, *, warn: Callable[[str], None], kind: str = 
         kind: of training that is expected.
 
     Raises:
+        ForeignModelError: none is good, and one is of another training or version, or may not be read: nothing to delete.
         ModelError: there are checkpoints, and every one is damaged.
     """
-    found = _found(folder)
+    found, foreign = _found(folder), None
     for path in found:
         try:
             return _read(path, kind)
         except ModelError as error:
             warn(f"{error.message}; trying the one before")
+            foreign = foreign or (error if isinstance(error, ForeignModelError) else None)
+    if foreign is not None:
+        raise ForeignModelError(foreign.message, hint="choose another --state folder, or mend what is named") from foreign
     if found:
         raise ModelError(f"{folder}: all {len(found)} checkpoints are damaged", hint="delete the folder to start from the beginning")
     return None

@@ -16,7 +16,7 @@ from farm3d.geometry.remesh import decimate, flip_edges, relax
 from farm3d.geometry.surface import enclosed_volume, inspect_surface, keep_components, taubin_smooth
 from farm3d.geometry.tetrahedra import Grid, extract_surface
 from farm3d.geometry.unwrap import unwrap_half
-from farm3d.model.fields import ShapeField
+from farm3d.model.fields import HALF_BOX, ShapeField
 
 __all__ = ["Template", "blurred_field", "extract_template", "field_box", "mirror_half"]
 
@@ -115,7 +115,8 @@ def extract_template(
 def blurred_field(field: ShapeField, *, spacing: float = 0.05, sigma: float = 0.06) -> Callable[[Tensor], Tensor]:
     """Return a field as a Gaussian blur sees it: without ripples and handles thinner than about twice ``sigma``.
 
-    What is learned from outlines at cells of 0.13 says nothing at that scale. Evaluated once on a grid, then interpolated.
+    What is learned from outlines at cells of 0.13 says nothing at that scale; but a blur also shortens what is thin, and networks pose the
+    legs that they were trained with. Evaluated once on a grid, then interpolated.
 
     Args:
         field: of the left and right half alike.
@@ -141,7 +142,7 @@ def blurred_field(field: ShapeField, *, spacing: float = 0.05, sigma: float = 0.
 
 
 def field_box(
-    field: Callable[[Tensor], Tensor], *, half: float = 3.2, step: float = 0.1, margin: float = 0.15
+    field: Callable[[Tensor], Tensor], *, half: float = HALF_BOX, step: float = 0.1, margin: float = 0.15
 ) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
     """Return low and high corners of a box around the left half (x >= 0) of where a field is positive.
 

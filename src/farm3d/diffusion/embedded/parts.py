@@ -29,7 +29,7 @@ from torch import nn
 
 from farm3d.core.config import config_from_dict, config_to_dict
 from farm3d.core.errors import ModelError
-from farm3d.core.sealed import SealedFolder, parse_json, write_sealed
+from farm3d.core.sealed import SealedFolder, parse_json, require_replaceable, write_sealed
 from farm3d.core.shapes import Tensor
 from farm3d.core.tensor_bytes import bytes_from_tensors, expect_tensors, tensors_from_bytes
 from farm3d.diffusion.embedded.config import EmbeddedConfig, LatentConfig, NetworkConfig, TextConfig
@@ -39,7 +39,7 @@ from farm3d.diffusion.embedded.text import TextEncoder
 from farm3d.diffusion.embedded.tokenizer import WordTokenizer
 from farm3d.diffusion.layout import EMBEDDED_PIPELINE, INDEX
 
-__all__ = ["EmbeddedParts", "build_parts", "copy_parts", "read_parts", "tensors_of", "write_parts"]
+__all__ = ["EmbeddedParts", "build_parts", "copy_parts", "read_parts", "require_pipeline_place", "tensors_of", "write_parts"]
 
 FORMAT_VERSION = 1
 _FORMAT = "farm3d-pipeline"
@@ -122,6 +122,15 @@ def write_parts(path: Path, parts: EmbeddedParts, *, card: str, scheduler: dict[
         tensors = {name: value.to(torch.bfloat16 if name in trained else torch.float32) for name, value in module.state_dict().items()}
         contents[f"{part}/{_WEIGHTS[part]}.safetensors"] = bytes_from_tensors(tensors, where=str(path / part))
     write_sealed(path, contents, form=_FORMAT, version=FORMAT_VERSION, kind=EMBEDDED_PIPELINE, what="pipeline folder")
+
+
+def require_pipeline_place(path: Path) -> None:
+    """Refuse a folder that :func:`write_parts` could not write, before the work: something else stands there.
+
+    Raises:
+        OutputError: saying what stands there.
+    """
+    require_replaceable(path, form=_FORMAT, kind=EMBEDDED_PIPELINE, what="pipeline folder")
 
 
 def read_parts(path: Path) -> tuple[EmbeddedParts, dict[str, Any], str]:

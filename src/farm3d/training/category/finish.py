@@ -13,10 +13,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from farm3d.core.errors import ModelError
 from farm3d.core.shapes import Float, Tensor
-from farm3d.model.category.learned import FeatureBasis
+from farm3d.model.category.learned import FeatureBasis, LearnedCategory
 from farm3d.model.category.model import CategoryModel
 from farm3d.model.category.rest_shape import Scaffold, rest_shape
+from farm3d.model.fields import ShapeField
 from farm3d.model.prior import CategoryPrior, FieldConfig, PriorConfig
 from farm3d.render.rasterize import interpolate, rasterize
 from farm3d.structures import Mesh
@@ -26,9 +28,9 @@ from farm3d.training.category.schedule import Moment, Weights
 from farm3d.training.category.sheets import best_hypotheses
 from farm3d.training.category.step import compare
 from farm3d.training.fit_features import cell_places, fit_features, fit_field
-from farm3d.training.template import blurred_field, extract_template
+from farm3d.training.template import Template, blurred_field, extract_template
 
-__all__ = ["FinishOptions", "finished_prior", "usual_height_m"]
+__all__ = ["FinishOptions", "cut_template", "finished_prior", "recut", "usual_height_m"]
 
 _CELLS_A_REGION = 60  # a region of the surface needs cells that show it, or its mean is none
 
@@ -60,6 +62,8 @@ class FinishOptions:
         height_m: usual height of the animal, ground to highest point.
         faces: of the template.
         spacing: of the fine grid that it is cut from, canonical units.
+        blurs: of the field before, canonical units, the first that gives a template. A blur of .06 takes 7 % off a horse's legs
+            (docs/experiments.md), and less may leave handles too thin to cut.
         pictures: largest number of training pictures that the features are read off.
         keep: share of them that is used, those whose outlines agree best: a wrong view teaches wrong places.
         channels: of the features.
@@ -69,6 +73,7 @@ class FinishOptions:
     height_m: float = 1.0
     faces: int = 8000
     spacing: float = 0.04
+    blurs: tuple[float, ...] = (0.03, 0.045, 0.06)
     pictures: int = 1200
     keep: float = 0.6
     channels: int = 16
@@ -101,7 +106,7 @@ def finished_prior(
         ModelError: the learned shape gives no closed mesh.
     """
     shape = copy.deepcopy(model.shape).cpu()
-    template = extract_template(blurred_field(shape), target_faces=options.faces, spacing=options.spacing, onto_field=False)
+    template = cut_template(shape, options)
     skeleton = mirrored_joints(scaffold.skeleton.to("cpu"))
     places, seen = _seen_places(model, scaffold, pictures, at, weights, options)
     labels = torch.cat([torch.cdist(block, template.vertices).argmin(1) for block in places.split(4096)])
@@ -136,6 +141,51 @@ def finished_prior(
         sdf_weights=dict(shape.state_dict()),
         feature_weights=dict(field.state_dict()),
     )
+
+
+def cut_template(shape: ShapeField, options: FinishOptions) -> Template:
+    """Return the mesh of a learned shape, on the CPU.
+
+    Raises:
+        ModelError: none of the blurs makes it one closed surface.
+    """
+    for blur in options.blurs[:-1]:
+        try:
+            return _cut(shape, blur, options)
+        except ModelError:  # a handle too thin, or a fold: a stronger blur closes it
+            continue
+    return _cut(shape, options.blurs[-1], options)
+
+
+def _cut(shape: ShapeField, blur: float, options: FinishOptions) -> Template:
+    field = blurred_field(shape, sigma=blur)
+    return extract_template(field, target_faces=options.faces, spacing=options.spacing, onto_field=False)
+
+
+def recut(learned: LearnedCategory, options: FinishOptions) -> LearnedCategory:
+    """Return a learned category with its template cut anew from its own shape; needs no picture.
+
+    Each new vertex takes the features of the old template's nearest one. Networks, bones and features' projection stay; atlas, skin and
+    modes are the new template's.
+
+    Raises:
+        ModelError: the shape gives no closed mesh.
+    """
+    before = learned.prior
+    template = cut_template(learned.model.shape, options)
+    nearest = torch.cat([torch.cdist(part, before.template.vertices).argmin(1) for part in template.vertices.split(4096)])
+    features = before.vertex_features[nearest]
+    prior = assemble_prior(
+        before.config,
+        Mesh(template.vertices, template.faces, template.uv, template.faces_uv),
+        template.mirror,
+        before.skeleton,
+        vertex_features=(features + features[template.mirror]) / 2,
+        projection=(before.feature_mean, before.feature_matrix),
+        sdf_weights=before.sdf_weights,
+        feature_weights=before.feature_weights,
+    )
+    return replace(learned, prior=prior)
 
 
 @torch.no_grad()

@@ -57,7 +57,8 @@ def load_pictures(
     names = ", ".join(each.name for each in found)
     chosen = [each for each in found if features is None or each.name == features]
     if len(chosen) != 1:
-        what = f"{folder}: {'no features' if not found else f'features: {names}'} for {plan.name}"
+        asked = "" if features is None else f" named {features}"
+        what = f"{folder}: features{asked} for {plan.name}: found {names or 'none'}"
         raise InputError(what, hint="make them with `farm3d data features`" if not found else "say which with --features")
     for each in (plan, chosen[0]):
         if not is_finished(folder, each):

@@ -96,6 +96,7 @@ def reconstruction_step(
     weights: Weights,
     *,
     chosen: Int[Tensor, "B"] | None,
+    counts: Float[Tensor, "B"] | None = None,
     generator: torch.Generator,
 ) -> StepResult:
     """Return the loss of reconstructing a batch of pictures (sections 2 and 3).
@@ -104,6 +105,9 @@ def reconstruction_step(
         scaffold: topology and bones of the rest shape.
         at: what is switched on.
         chosen: the hypothesis to draw of each picture; None draws all of them and lets each count as it fits.
+        counts: with ``chosen``: how much each picture counts, 1 on average over the whole batch. One that is drawn with another than its
+            best hypothesis, to see what that costs, counts nothing: section 2.8 weighs by probability, and pulled by views that are
+            known to be wrong a shape and its poses learn them.
         generator: of the regulariser's points, on the CPU wherever the model is: equal seeds mean the same everywhere.
     """
     weights = at.faded(weights)
@@ -115,7 +119,10 @@ def reconstruction_step(
     compared = compare(model, rest, reading, animals, camera, pictures, batch, size_px=at.size_px, colour=at.colour, weights=weights)
     elsewhere = _off_the_words(batch, reading, pictures, hypotheses)
     choices = compared.choice(weights) + weights.view_words * (1 + 3 * at.words) * elsewhere
-    share = _shares(choices, pictures, len(batch), at.softness) if chosen is None else choices.new_ones(len(choices)) / len(batch)
+    if chosen is None:
+        share = _shares(choices, pictures, len(batch), at.softness)
+    else:
+        share = (choices.new_ones(len(batch)) if counts is None else counts.to(choices)) / len(batch)
     score = reading.viewpoints.score[pictures, hypotheses]
     points = _eikonal_points(rest, model.config.box, generator)
     terms = {

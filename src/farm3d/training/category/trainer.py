@@ -212,19 +212,22 @@ class CategoryTrainer:
                 self.scaffold = make_scaffold(self.model.shape, self.settings.config, cell=at.cell, centred=at.centred)
             except NotFiniteError as error:
                 self._refuse(f"the shape: {error}", batch.numbers)
-        chosen = None if at.every_hypothesis else self._chosen(batch.numbers, batch.flipped, at)
+        chosen, counted = (None, None) if at.every_hypothesis else self._chosen(batch.numbers, batch.flipped)
         generator = torch_generator(seed, "step", self.step)
         share = self._ranks.share(len(batch))
         own = batch.part(share.begin, share.end).to(self.device)
         mine = None if chosen is None else chosen[share.begin : share.end]
-        result = reconstruction_step(self.model, self.scaffold, own, at, self.settings.weights, chosen=mine, generator=generator)
+        counts = None if counted is None else (counted / counted.float().mean().clamp_min(1e-6))[share.begin : share.end]
+        result = reconstruction_step(
+            self.model, self.scaffold, own, at, self.settings.weights, chosen=mine, counts=counts, generator=generator
+        )
         loss, terms = result.loss, dict(result.terms)
         if not share.whole:
             loss, terms = share.weight * loss, {name: share.weight * value for name, value in terms.items()}
         if at.virtual and self.critic is not None and self.settings.weights.virtual > 0:
             schedule = self.settings.schedule
             along = (at.done - schedule.virtual_from) / max((schedule.virtual_until or 1.0) - schedule.virtual_from, 1e-9)
-            how = {"generator": generator, "count": schedule.virtual_views, "share": share, "progress": along}
+            how = {"generator": generator, "count": schedule.virtual_views, "counted": counted, "share": share, "progress": along}
             try:
                 judged = self.critic.judge(self.model, own, result, at, **how)
             except NotFiniteError as error:
@@ -237,15 +240,18 @@ class CategoryTrainer:
         self.step += 1
         return figures
 
-    def _chosen(self, numbers: np.ndarray, flipped: np.ndarray, at: Moment) -> Tensor:
-        """Return which hypothesis of each picture to draw: the best by the table, or now and then another; never drawn ones first."""
+    def _chosen(self, numbers: np.ndarray, flipped: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Return which hypothesis of each picture to draw, the best by the table or now and then another, and which are the best.
+
+        Where some were never drawn, the first of them counts as the best.
+        """
         rng = numpy_generator(self.settings.seed, "explore", self.step)
         costs = self.table[numbers]
         best = np.where(np.isinf(costs).any(1), np.isinf(costs).argmax(1), costs.argmin(1))
         count = costs.shape[1]
         other = rng.integers(count, size=len(numbers))
         picked = np.where(rng.random(len(numbers)) < self.settings.schedule.explore, other, best)
-        return torch.from_numpy(mirrored_hypothesis(picked, flipped, count))
+        return torch.from_numpy(mirrored_hypothesis(picked, flipped, count)), torch.from_numpy(picked == best)
 
     def _remember(self, result: StepResult, batch: PictureBatch, share: Share) -> None:
         now, hypotheses = (self._ranks.joined(share, values).cpu().numpy() for values in (result.choices, result.hypotheses))

@@ -96,12 +96,14 @@ class Critic:
         *,
         generator: torch.Generator,
         count: int,
+        counted: Bool[Tensor, "B"] | None = None,
         share: Share | None = None,
         progress: float = 0.0,
     ) -> dict[str, Tensor]:
         """Return ``virtual``, the loss of ``count`` virtual views of animals of this batch, and figures for the log.
 
-        Each animal's pose is that of its best hypothesis, drawn anew so that the gradient is only that of the virtual view. Where the
+        Each animal's pose is that of its best hypothesis, drawn anew so that the gradient is only that of the virtual view: where one
+        hypothesis a picture was drawn, ``counted`` says of the whole batch which were the best, and others are not judged. Where the
         batch is the ``share`` of a larger one, ``count`` views of that are chosen and drawn; this returns what those of this share add
         to the means over them. ``progress`` is the share of the virtual views' time that is over.
 
@@ -109,7 +111,8 @@ class Critic:
             NotFiniteError: naming what is not finite.
         """
         share = share or Share(0, len(batch), len(batch))
-        order = torch.randperm(share.count, generator=generator)[:count]
+        order = torch.randperm(share.count, generator=generator)
+        order = (order if counted is None else order[counted[order]])[:count]
         views = VirtualViews.drawn(len(order), self.options, generator)
         places = torch.nonzero((order >= share.begin) & (order < share.end))[:, 0]
         if not len(places):
