@@ -140,3 +140,12 @@ def test_nothing_of_others_and_no_end_is_written_over(ends: tuple[Path, Path], t
 def test_a_full_disk_leaves_no_file(ends: tuple[Path, Path], tmp_path: Path, full_disk: None, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["morph", *map(str, ends), "--out", str(tmp_path / "out"), "--steps", "2"]) == 2
     assert "cannot write" in told(capsys) and not (tmp_path / "out").exists()
+
+
+def test_one_file_that_stands_there_is_kept(ends: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    keep = tmp_path / "keep.GLB"
+    keep.write_bytes(ends[0].read_bytes())
+    words = ["morph", *map(str, ends), "--at", "0.5", "--out", str(keep)]
+    assert main(words) == 2 and "keep.GLB: exists" in told(capsys)
+    assert keep.read_bytes() == ends[0].read_bytes()
+    assert main([*words, "--overwrite"]) == 0 and keep.read_bytes() != ends[0].read_bytes()

@@ -18,6 +18,7 @@ from farm3d.apps.products import (
     products,
     refuse_bad_names,
     refuse_foreign,
+    refuse_other_results,
     refuse_own_inputs,
     without_sheets,
 )
@@ -50,7 +51,15 @@ def test_files_of_ours_may_be_replaced(tmp_path: Path) -> None:
     for suffix, data in ((".glb", GLB), (".png", SHEET), (".json", SIDECAR)):
         (tmp_path / f"mare{suffix}").write_bytes(data)
     refuse_foreign([photo], options, report=False)
-    assert finished(photo, options)
+    assert finished(photo, options, {"seed": 0})  # of an earlier farm3d, which did not say how
+    (tmp_path / "mare.json").write_text('{"request": {"seed": 0}}')
+    assert finished(photo, options, {"seed": 0}) and not finished(photo, options, {"seed": 1})
+    refuse_other_results(photo, options, {"seed": 0})
+    with pytest.raises(OutputError, match=r"mare\.json: is of another picture, or was made otherwise: seed 0 then, 1 now"):
+        refuse_other_results(photo, options, {"seed": 1})
+    refuse_other_results(photo, options_for(tmp_path, overwrite=True), {"seed": 1})
+    (tmp_path / "mare.json").write_text("")
+    assert not finished(photo, options, {"seed": 0})
 
 
 def test_a_film_of_ours_may_be_replaced(tmp_path: Path) -> None:

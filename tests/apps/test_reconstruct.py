@@ -84,6 +84,22 @@ def test_a_second_run_skips_what_is_finished(made: Path, small: Path, capsys: py
     assert before == {path: path.stat().st_mtime_ns for path in made.iterdir()}
 
 
+def test_what_another_picture_or_other_options_made_is_neither_kept_nor_lost(
+    made: Path, small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in made.iterdir()}
+    (other := tmp_path / "elsewhere").mkdir()
+    Image.new("RGB", (64, 64), "red").save(other / f"{small.stem}.png")
+    for photo, words in ((other / f"{small.stem}.png", "photo_sha256"), (small, "seed 0 then")):
+        more = ["--seed", "5"] if photo == small else []
+        assert main(["reconstruct", str(photo), "--out", str(made), *QUICK, *more]) == 2
+        told = capsys.readouterr().err
+        assert "is of another picture, or was made otherwise" in told and words in told and "--overwrite" in told
+    assert main(["reconstruct", str(tmp_path / f"{small.stem}.png"), "--out", str(made), *QUICK]) == 2
+    assert "no such file" in capsys.readouterr().err
+    assert before == {path: path.stat().st_mtime_ns for path in made.iterdir()}
+
+
 def test_equal_seed_and_threads_give_equal_bytes(made: Path, small: Path, tmp_path: Path) -> None:
     assert main(["reconstruct", str(small), "--out", str(tmp_path), *QUICK]) == 0
     assert (tmp_path / "mare.glb").read_bytes() == (made / "mare.glb").read_bytes()

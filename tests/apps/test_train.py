@@ -134,6 +134,13 @@ def test_the_schedule_is_shown(category_data: Path, tmp_path: Path, capsys: pyte
         (["--start", "horse"], "--start horse: not a learned category (give a folder that `farm3d train` wrote, or horse-learned)"),
         (["--start", "./nothing"], "nothing"),
         (["--steps", "0"], "--steps 0: expected at least 1"),
+        (["--threads", "2000"], "--threads 2000: expected 1 to 1024"),
+        (["--height-m", "nan"], "--height-m nan: expected 0.01 to 100"),
+        (["--checkpoint-minutes", "nan"], "--checkpoint-minutes nan: expected 0 to"),
+        (["--seed", "-1"], "--seed -1: expected at least 0"),
+        (["--critic-guidance", "5"], "--critic-guidance: says how --prior judges, which is left out"),
+        (["--prior", "SHIPPED", "--critic-guidance", "nan"], "--critic-guidance nan: expected"),
+        (["--set", "volume=1", "--set", "gap=1"], "--set is given twice (give it once, with all its values"),
         (["--data", "nowhere"], "nowhere: no such folder"),
         (["--features", "dino"], "features named dino for toy-photos: found toy-photos-features (say which with --features)"),
         (["--prior", "./nothing"], "nothing"),
@@ -188,3 +195,38 @@ def test_a_training_may_begin_with_another_animals_shape(
 def test_another_run_in_the_state_folder_is_refused(trained: Path, category_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*words_for(category_data, trained), "--seed", "3"]) == 2
     assert "another seed: 0, asked for is 3" in capsys.readouterr().err
+
+
+def test_a_reader_of_its_progress_that_goes_away_does_not_stop_it(category_data: Path, tmp_path: Path) -> None:
+    """`farm3d train … 2>&1 | head`: the training is not over because nobody listens any more."""
+    command = [sys.executable, "-m", "farm3d", *words_for(category_data, tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        process.stderr.close()
+    assert process.returncode == 0 and LearnedCategory.from_pretrained(tmp_path / "model").model.config.category == "toy"
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        ("app", "exists and is not a model folder"),
+        ("horse", "holds a learned horse, and the pictures are of toy"),
+        ("state", "--out {}: is --state's folder, or holds it"),
+        ("file/model", "cannot be made in"),
+    ],
+)
+def test_what_stands_at_out_is_said_at_the_beginning(
+    category_data: Path, tmp_path: Path, place: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "manifest.json").write_text('{"name": "a page of someone\'s"}')
+    (tmp_path / "file").write_text("")
+    shutil.copytree(weights_folder("horse-learned"), tmp_path / "horse")
+    before = sorted(tmp_path.rglob("*"))
+    out = tmp_path / place
+    typed = words_for(category_data, tmp_path)
+    typed[typed.index("--out") + 1] = str(out)
+    assert main(typed) == 2
+    told = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("reading pictures")]
+    assert len(told) == 1 and words.format(out) in told[0], told
+    assert sorted(tmp_path.rglob("*")) == before

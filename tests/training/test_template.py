@@ -8,7 +8,9 @@ from farm3d.geometry.atlas import inspect_atlas
 from farm3d.geometry.remesh import triangle_quality
 from farm3d.geometry.surface import enclosed_volume, inspect_surface
 from farm3d.model.fields import ShapeField
-from farm3d.training.template import Template, extract_template, field_box
+from farm3d.training.category import finish
+from farm3d.training.category.finish import FinishOptions, cut_template
+from farm3d.training.template import Template, blurred_field, extract_template, field_box
 
 pytest.importorskip("fast_simplification", reason="the optional library fast-simplification is not installed")
 
@@ -61,3 +63,41 @@ def test_the_box_holds_the_shape_and_an_empty_field_is_refused() -> None:
 
     with pytest.raises(ModelError, match="no surface"):
         extract_template(Empty(octaves=2, hidden=8, layers=1))
+
+
+class Post(ShapeField):
+    """A ball with a post below it, a tenth as thick: a leg."""
+
+    def forward(self, points: torch.Tensor) -> torch.Tensor:
+        side = points[..., [0, 2]].norm(dim=-1)
+        post = torch.minimum(0.12 - side, torch.minimum(points[..., 1] + 2.2, -points[..., 1]))
+        return torch.maximum(1 - points.norm(dim=-1), post)
+
+
+def test_what_a_blur_takes_off_a_leg() -> None:
+    """Networks pose the shape that they were trained with: the template must have its legs."""
+    post = Post(octaves=2, hidden=8, layers=1)
+
+    def cut(blur: float) -> float:
+        field = blurred_field(post, sigma=blur)
+        return -float(extract_template(field, target_faces=2000, spacing=0.06, onto_field=False).vertices[:, 1].min())
+
+    lowest = {blur: cut(blur) for blur in (0.03, 0.09)}
+    assert lowest[0.03] > 2.1 and lowest[0.09] < lowest[0.03] - 0.05
+    made = cut_template(post, FinishOptions(faces=2000, spacing=0.06, blurs=(0.03, 0.09)))
+    assert -float(made.vertices[:, 1].min()) == pytest.approx(lowest[0.03], abs=1e-3)
+
+
+def test_a_stronger_blur_is_tried_where_one_gives_no_template(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[float] = []
+
+    def cut(shape: ShapeField, blur: float, options: FinishOptions) -> float:
+        tried.append(blur)
+        if blur < 0.05:
+            raise ModelError("a handle")
+        return blur
+
+    monkeypatch.setattr(finish, "_cut", cut)
+    assert cut_template(Post(octaves=2, hidden=8, layers=1), FinishOptions()) == 0.06 and tried == [0.03, 0.045, 0.06]
+    with pytest.raises(ModelError, match="a handle"):
+        cut_template(Post(octaves=2, hidden=8, layers=1), FinishOptions(blurs=(0.03, 0.04)))

@@ -70,6 +70,10 @@ _DESCRIPTION = """One photograph of an animal in, or a few words; a rigged, text
 `farm3d --tyro-print-completion bash` (or zsh) prints a completion script."""
 
 
+_SEVERAL = ("--set", "--without", "--species", "--prompts", "--held-out")
+"""Options that take several values: of two of them the last would win, and the first be lost unseen."""
+
+
 def parse(arguments: Sequence[str]) -> Any:
     """Return the options object of the verb in ``arguments`` (without the program name).
 
@@ -79,8 +83,8 @@ def parse(arguments: Sequence[str]) -> Any:
     if "" in arguments:  # an empty path would mean the current folder
         _complain("an empty argument", hint="is a variable of your shell not set?")
         raise SystemExit(2)
-    names = [word.partition("=")[0] for word in arguments if re.match(r"--[a-z]", word)]
-    if twice := next((name for name in names if names.count(name) > 1), None):  # the last would win, and the first be lost unseen
+    names = [word.partition("=")[0] for word in arguments]
+    if twice := next((name for name in _SEVERAL if names.count(name) > 1), None):
         _complain(f"{twice} is given twice", hint=f"give it once, with all its values; see `farm3d {_verb_of(arguments)}--help`")
         raise SystemExit(2)
     complaint = io.StringIO()

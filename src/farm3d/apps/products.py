@@ -100,7 +100,7 @@ def refuse_other_results(photo: Path, options: ProductOptions, request: Mapping[
     """
     path = product(photo, ".json", options)
     there = None if options.overwrite or not os.path.isfile(path) else _request_there(path)
-    if there and there != request:
+    if there and there != request and request.get("photo_sha256", "") is not None:  # a picture that is not there is said where it is read
         names = [name for name in request if request[name] != there.get(name)] + [name for name in there if name not in request]
         said = ", ".join(f"{name} {_short(there.get(name))} then, {_short(request.get(name))} now" for name in names[:2])
         hint = "--overwrite makes it anew, or choose another --out folder"

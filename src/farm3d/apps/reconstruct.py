@@ -45,7 +45,8 @@ def reconstruct(options: ReconstructOptions) -> int:
         refuse_own_inputs,
         without_sheets,
     )
-    from farm3d.data.preprocess import find_masks, list_photos
+    from farm3d.data.photo import shown_path
+    from farm3d.data.preprocess import find_masks, list_photos, masks_beside
     from farm3d.model.reconstructor import check_request
 
     check_request(refine_steps=options.refine_steps, height_m=options.height_m, texture_px=options.texture_px, seed=options.seed)
@@ -71,6 +72,9 @@ def reconstruct(options: ReconstructOptions) -> int:
         refuse_foreign(waiting, options, report=len(photos) > 1)
         if len(waiting) < len(photos):
             say(f"{len(photos) - len(waiting)} of {len(photos)} are finished already (--overwrite makes them anew)")
+        beside = masks_beside(waiting) if options.mask is None else []
+        if beside:
+            say(f"note: {len(beside)} silhouettes such as {shown_path(beside[0])} lie beside and are not used; --mask FOLDER takes them")
         return _every(photos, waiting, masks, requests, options) if waiting else 0
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from farm3d.core.errors import InputError
 from farm3d.data.photo import shown_path
 
-__all__ = ["find_masks", "list_photos"]
+__all__ = ["find_masks", "list_photos", "masks_beside"]
 
 _SUFFIXES = (".png", ".webp", ".jpg", ".jpeg")
 
@@ -68,6 +68,12 @@ def find_masks(photos: Sequence[Path], mask: Path | str | None) -> dict[Path, Pa
             f"{where}: no mask for any of the photos in this folder", hint=f"expected for example {shown_path(photos[0].stem)}_mask.png"
         )
     return pairs
+
+
+def masks_beside(photos: Sequence[Path]) -> list[Path]:
+    """Return the files ``NAME_mask.*`` that lie beside photos; they are used where their folder is named as the place of masks."""
+    every = [photo.with_name(f"{photo.stem}_mask{suffix}") for photo in photos for suffix in _SUFFIXES]
+    return [path for path in every if os.path.isfile(path)]
 
 
 def _pictures_in(folder: Path) -> list[Path]:

@@ -12,13 +12,13 @@ import torch
 from PIL import Image
 
 from farm3d.core.errors import InputError, NoAnimalError
-from farm3d.data.folders import find_masks, list_photos
+from farm3d.data.folders import find_masks, list_photos, masks_beside
 from farm3d.data.masks import one_animal, read_mask
 from farm3d.data.photo import Photo, alpha_is_mask, shown_path
 from farm3d.data.segment import Segmenter
 from farm3d.structures import Crop
 
-__all__ = ["Silhouette", "find_mask", "find_masks", "list_photos", "make_crop", "one_animal", "read_mask"]
+__all__ = ["Silhouette", "find_mask", "find_masks", "list_photos", "make_crop", "masks_beside", "one_animal", "read_mask"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,9 +14,12 @@ import torch
 from tests.testing.toy_category import toy_pictures
 
 from farm3d.core.errors import InputError, NotFiniteError
+from farm3d.core.random import torch_generator
 from farm3d.model.category.config import CategoryConfig
 from farm3d.model.category.model import CategoryModel
+from farm3d.training.category.pictures import PictureBatch
 from farm3d.training.category.schedule import Schedule, Weights
+from farm3d.training.category.step import reconstruction_step
 from farm3d.training.category.trainer import CategoryTrainer, Run
 from farm3d.training.checkpoint import Checkpoint, newest_checkpoint, save_checkpoint
 
@@ -241,3 +244,23 @@ def test_a_shape_that_is_begun_with_is_held_until_views_are_found(tmp_path: Path
         CategoryTrainer(run, toy_pictures(), tmp_path / "two")
     gone_on = CategoryTrainer(run, toy_pictures(), tmp_path / "two", start=given)
     assert same(gone_on, trainer)
+
+
+def test_another_hypothesis_than_the_best_teaches_nothing(tmp_path: Path) -> None:
+    """It is drawn to see what it costs; the loss is that of the pictures whose best hypothesis was drawn."""
+    trainer = CategoryTrainer(run_of(explore=1.0, table_from=0.0), toy_pictures(), tmp_path)
+    trainer.one_step()
+    trainer.table[:] = np.arange(trainer.table.shape[1])  # the first is the best of every picture
+    chosen, counted = trainer._chosen(np.arange(24), np.zeros(24, bool))
+    assert torch.equal(counted, chosen == 0) and 0 < int(counted.sum()) < 24
+    batch, at = trainer.pictures.take(np.arange(3), np.zeros(3, bool)), trainer.settings.schedule.at(1)
+
+    def terms(part: PictureBatch, chosen: list[int], counts: list[float] | None) -> dict[str, float]:
+        told = {"chosen": torch.tensor(chosen), "counts": None if counts is None else torch.tensor(counts)}
+        assert trainer.scaffold is not None
+        made = reconstruction_step(trainer.model, trainer.scaffold, part, at, Weights(), generator=torch_generator(0, "step"), **told)
+        return {name: float(made.terms[name]) for name in ("mask", "missing", "feature", "iou")}
+
+    some, alone = terms(batch, [0, 2, 0], [1.5, 0.0, 1.5]), terms(trainer.pictures.take(np.array([0, 2]), np.zeros(2, bool)), [0, 0], None)
+    assert some == pytest.approx(alone, rel=1e-4)
+    assert terms(batch, [0, 2, 0], None)["mask"] != pytest.approx(alone["mask"], rel=1e-3)

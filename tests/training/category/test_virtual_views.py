@@ -134,3 +134,21 @@ def test_training_with_a_critic_goes_on_exactly(critic: Critic, tmp_path: Path) 
     without = CategoryTrainer(run, toy_pictures(), tmp_path / "without")
     with pytest.raises(AssertionError):
         assert without.run() and same(without, whole)
+
+
+def test_only_best_hypotheses_are_judged(critic: Critic, tmp_path: Path) -> None:
+    run = run_of(steps=20, articulation_from=0.0, virtual_from=0.0, virtual_every=1)
+    trainer = CategoryTrainer(run, toy_pictures(), tmp_path)
+    trainer.one_step()
+    at, batch = run.schedule.at(1), toy_pictures().batch(1, seed=0, size=3)
+    assert trainer.scaffold is not None
+    told = {"chosen": torch.tensor([0, 1, 2]), "generator": torch_generator(0, "step")}
+    result = reconstruction_step(trainer.model, trainer.scaffold, batch, at, run.weights, **told)
+
+    def judged(counted: list[bool] | None) -> float:
+        how = {"generator": torch_generator(0, "judge"), "counted": None if counted is None else torch.tensor(counted)}
+        return critic.judge(trainer.model, batch, result, at, count=3, **how)["virtual"].item()
+
+    assert judged([True, True, True]) == judged(None) > 0
+    assert judged([False, False, False]) == 0
+    assert judged([True, False, False]) not in (0, judged(None))

@@ -19,7 +19,7 @@ from farm3d.render.renderer import render
 from farm3d.structures import Camera, Light
 from farm3d.training.category.pictures import PictureBatch, PictureSet
 from farm3d.training.category.schedule import Moment, Weights
-from farm3d.training.category.step import compare
+from farm3d.training.category.step import compare, off_the_words
 from farm3d.training.category.virtual_views import Critic, VirtualViews, draw_views, framed_cameras
 
 __all__ = ["best_hypotheses", "draw_training_sheet"]
@@ -69,7 +69,10 @@ def draw_training_sheet(
 
 @torch.no_grad()
 def best_hypotheses(model: CategoryModel, rest: RestShape, batch: PictureBatch, at: Moment, weights: Weights):
-    """Read pictures, draw all hypotheses of each and return the reading and the numbers of the ones that explain them best, ``[B]``."""
+    """Read pictures, draw all hypotheses of each and return the reading and the numbers of the ones that explain them best, ``[B]``.
+
+    As the training chooses, the words that were asked for count too.
+    """
     reading = model.reader(batch.features, batch.rgb, batch.mask)
     each, device = model.config.hypotheses, model.device
     pictures = torch.arange(len(batch), device=device).repeat_interleave(each)
@@ -78,7 +81,8 @@ def best_hypotheses(model: CategoryModel, rest: RestShape, batch: PictureBatch, 
     animals = model.individuals(rest, reading, camera, pictures, deform=at.deform, articulate=at.articulate)
     weights = at.faded(weights)
     compared = compare(model, rest, reading, animals, camera, pictures, batch, size_px=at.size_px, colour=False, weights=weights)
-    return reading, compared.choice(weights).unflatten(0, (len(batch), each)).argmin(1)
+    choices = compared.choice(weights) + weights.view_words * off_the_words(batch, reading, pictures, hypotheses)
+    return reading, choices.unflatten(0, (len(batch), each)).argmin(1)
 
 
 def _reconstructions(

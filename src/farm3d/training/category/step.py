@@ -40,7 +40,7 @@ from farm3d.training.category.losses import (
 from farm3d.training.category.pictures import VIEWS, PictureBatch
 from farm3d.training.category.schedule import Moment, Weights
 
-__all__ = ["Compared", "StepResult", "compare", "mirrored_hypothesis", "reconstruction_step", "shaded_colours"]
+__all__ = ["Compared", "StepResult", "compare", "mirrored_hypothesis", "off_the_words", "reconstruction_step", "shaded_colours"]
 
 _EIKONAL_POINTS = 2000
 _RIPPLE_POINTS = 600
@@ -117,7 +117,7 @@ def reconstruction_step(
     camera = reading.viewpoints.cameras(pictures, hypotheses, size_px=at.size_px)
     animals = model.individuals(rest, reading, camera, pictures, deform=at.deform, articulate=at.articulate)
     compared = compare(model, rest, reading, animals, camera, pictures, batch, size_px=at.size_px, colour=at.colour, weights=weights)
-    elsewhere = _off_the_words(batch, reading, pictures, hypotheses)
+    elsewhere = off_the_words(batch, reading, pictures, hypotheses)
     choices = compared.choice(weights) + weights.view_words * (1 + 3 * at.words) * elsewhere
     if chosen is None:
         share = _shares(choices, pictures, len(batch), at.softness)
@@ -215,7 +215,7 @@ def _shares(choices: Tensor, pictures: Tensor, count: int, softness: float) -> T
     return flat.flatten() / count
 
 
-def _off_the_words(batch: PictureBatch, reading: Reading, pictures: Tensor, hypotheses: Tensor) -> Tensor:
+def off_the_words(batch: PictureBatch, reading: Reading, pictures: Tensor, hypotheses: Tensor) -> Tensor:
     """Return how far a hypothesis looks from elsewhere than the words asked for: 0 there, 1 from the opposite side, 0 without words."""
     asked = batch.views[pictures] * (2 * math.pi / VIEWS)
     off = (1 - torch.cos(reading.viewpoints.azimuth[pictures, hypotheses].detach() - asked)) / 2
