@@ -142,5 +142,5 @@ def test_one_training_at_a_time_and_no_foreign_folder(model: Path, barn: Path, t
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "thesis.txt").write_text("years")
     assert main(words_for(barn, tmp_path)) == 2
-    assert "is not a model folder" in capsys.readouterr().err
+    assert "is not a pipeline folder" in capsys.readouterr().err
     assert os.listdir(tmp_path / "model") == ["thesis.txt"]

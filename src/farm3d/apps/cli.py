@@ -70,8 +70,8 @@ _DESCRIPTION = """One photograph of an animal in, or a few words; a rigged, text
 `farm3d --tyro-print-completion bash` (or zsh) prints a completion script."""
 
 
-_SEVERAL = ("--set", "--without", "--species", "--prompts", "--held-out")
-"""Options that take several values: of two of them the last would win, and the first be lost unseen."""
+_SEVERAL = ("--set", "--without")
+"""Options of `train` whose values add up: given twice the last would win, and the first be lost unseen for hours."""
 
 
 def parse(arguments: Sequence[str]) -> Any:

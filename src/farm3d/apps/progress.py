@@ -65,7 +65,7 @@ def progress(words: str, pace: Pace | None = None) -> Iterator[Callable[[int, in
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[left]}"))
     bar = Progress(*columns, console=console, disable=not console.is_terminal)
-    told = time.perf_counter()
+    told = 0.0
     with bar:
         task = bar.add_task(words, left="")
 

@@ -259,7 +259,7 @@ def test_another_hypothesis_than_the_best_teaches_nothing(tmp_path: Path) -> Non
         told = {"chosen": torch.tensor(chosen), "counts": None if counts is None else torch.tensor(counts)}
         assert trainer.scaffold is not None
         made = reconstruction_step(trainer.model, trainer.scaffold, part, at, Weights(), generator=torch_generator(0, "step"), **told)
-        return {name: float(made.terms[name]) for name in ("mask", "missing", "feature", "iou")}
+        return {name: made.terms[name].item() for name in ("mask", "missing", "feature", "iou")}
 
     some, alone = terms(batch, [0, 2, 0], [1.5, 0.0, 1.5]), terms(trainer.pictures.take(np.array([0, 2]), np.zeros(2, bool)), [0, 0], None)
     assert some == pytest.approx(alone, rel=1e-4)
