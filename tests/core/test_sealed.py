@@ -77,6 +77,7 @@ def test_other_folders_are_not_replaced(tmp_path: Path) -> None:
     [
         ("{}", "exists and is not a"),
         ('{"name": "a web page", "icons": []}', "exists and is not a"),
+        ('{"format": "FORM", "kind": "Things", "files": [1]}', "exists and is not a"),
         ('{"format": "FORM", "kind": "another", "files": {}}', "holds a model of kind 'another'"),
     ],
 )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from farm3d.core.errors import InputError
 from farm3d.core.shapes import Float, Tensor
+from farm3d.data.folders import masks_beside
 from farm3d.data.photo import shown_path
 
 if TYPE_CHECKING:
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from farm3d.model.reconstructor import Reconstruction, Reconstructor
 
 __all__ = ["Coat", "CoatOptions", "check_coat_options", "coat_inputs", "find_coat"]
-
-_MASK_SUFFIXES = (".png", ".webp", ".jpg", ".jpeg")
 
 
 class CoatOptions(Protocol):
@@ -146,9 +145,7 @@ def _is_glb(path: Path) -> bool:
 def _mask_of(options: CoatOptions) -> Path | None:
     if options.texture_mask is not None or options.texture_from is None:
         return options.texture_mask
-    photo = options.texture_from
-    beside = (photo.with_name(f"{photo.stem}_mask{suffix}") for suffix in _MASK_SUFFIXES)
-    return next((path for path in beside if os.path.isfile(path)), None)
+    return next(iter(masks_beside([options.texture_from])), None)
 
 
 def _texture_of(path: Path, prior: CategoryPrior) -> Float[Tensor, "Ht Wt 3"]:

@@ -91,16 +91,12 @@ def create(options: CreateOptions) -> int:
 
 def _request(options: CreateOptions, words: str, category: str) -> dict[str, Any]:
     """Return what decides how the files come out, JSON-ready."""
-    from farm3d.apps.products import digest_of_file
+    from farm3d.apps.products import request_of
 
-    names = ("prior", "seed", "tries", "fits", "guidance", "steps", "any_animal", "reader", "refine_steps", "height_m", "texture_px")
+    names = ("tries", "fits", "guidance", "steps", "any_animal", "refine_steps", "height_m")
     files = {"texture_from": options.texture_from, "texture_mask": options.texture_mask}
-    return {
-        "words": words,
-        "category": category,
-        **{name: getattr(options, name) for name in (*names, "with_light")},
-        **{f"{name}_sha256": digest_of_file(path) for name, path in files.items()},
-    }
+    more = request_of(options, names, files=files, models=("prior", "reader", "segmenter"))
+    return {"words": words, "category": Path(category).name, **more}
 
 
 def _made(

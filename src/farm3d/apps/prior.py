@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from farm3d.apps.picture_prior import checked_device, open_prior
@@ -34,6 +33,7 @@ def train_prior(options: PriorTrainOptions) -> int:
     from farm3d.core.claims import claimed
     from farm3d.core.memory import keep_freed_memory
     from farm3d.diffusion.embedded.config import PRESETS
+    from farm3d.diffusion.embedded.parts import require_pipeline_place
     from farm3d.diffusion.embedded.pipeline import EmbeddedPrior
     from farm3d.diffusion.loading import require_libraries
     from farm3d.training.prior.card import model_card
@@ -50,7 +50,7 @@ def train_prior(options: PriorTrainOptions) -> int:
     budget = Budget(hours, options.samples)
     if options.threads is not None and options.threads < 1:
         raise InputError(f"--threads {options.threads}: expected at least 1")
-    _require_model_folder(options.out)
+    require_pipeline_place(options.out)
     start = None if options.start is None else EmbeddedPrior.from_pretrained(options.start)
     earlier = None if options.start is None else (options.start / "README.md").read_text(encoding="utf-8")
     with claimed(options.state / ".training.lock") as claim:
@@ -111,12 +111,6 @@ def look_at_prior(options: PriorLookOptions) -> int:
     draw_sheet(prior, options.out, rows=rows, first_seed=options.seed, guidance=options.guidance, steps=options.steps)
     print(options.out)
     return 0
-
-
-def _require_model_folder(path: Path) -> None:
-    from farm3d.diffusion.embedded.parts import require_pipeline_place
-
-    require_pipeline_place(path)
 
 
 def _command(options: PriorTrainOptions) -> str:

@@ -17,7 +17,6 @@ __all__ = [
     "REPORT",
     "REQUEST",
     "ProductOptions",
-    "digest_of_file",
     "finished",
     "output_folder",
     "product",
@@ -28,6 +27,7 @@ __all__ = [
     "refuse_other_results",
     "refuse_own_inputs",
     "refuse_writing_over",
+    "request_of",
     "without_sheets",
 ]
 
@@ -107,8 +107,24 @@ def refuse_other_results(photo: Path, options: ProductOptions, request: Mapping[
         raise OutputError(f"{shown_path(path)}: is of another picture, or was made otherwise: {said}", hint=hint)
 
 
-def digest_of_file(path: Path | None) -> str | None:
-    """Return the sha256 of a file that may be left out, or may not be there, which is said where it is read."""
+def request_of(options: ProductOptions, names: Iterable[str], *, files: Mapping[str, Path | None], models: Iterable[str]) -> dict[str, Any]:
+    """Return what decides how an animal's files come out, JSON-ready and without places of a machine.
+
+    Args:
+        options: of the verb.
+        names: options that count by their value.
+        files: what is read, by name; its sha256 counts. One that is left out or not there is None: that is said where it is read.
+        models: options that hold the name or the folder of a model; the last part counts.
+    """
+    chosen = {name: getattr(options, name) for name in models}
+    return {
+        **{f"{name}_sha256": _digest(path) for name, path in files.items()},
+        **{name: None if value is None else Path(value).name for name, value in chosen.items()},
+        **{name: getattr(options, name) for name in (*names, "seed", "texture_px", "with_light")},
+    }
+
+
+def _digest(path: Path | None) -> str | None:
     try:
         return None if path is None else sha256_of(path)
     except OSError:

@@ -80,14 +80,10 @@ def reconstruct(options: ReconstructOptions) -> int:
 
 def _request(photo: Path, mask: Path | None, options: ReconstructOptions) -> dict[str, Any]:
     """Return what decides how a photograph's files come out, JSON-ready."""
-    from farm3d.apps.products import digest_of_file
+    from farm3d.apps.products import request_of
 
-    names = ("category", "refine", "refine_steps", "height_m", "texture_px", "with_light", "seed", "reader", "encoder")
     files = {"photo": photo, "mask": mask, "texture_from": options.texture_from, "texture_mask": options.texture_mask}
-    return {
-        **{f"{name}_sha256": digest_of_file(path) for name, path in files.items()},
-        **{name: getattr(options, name) for name in names},
-    }
+    return request_of(options, ("refine", "refine_steps", "height_m"), files=files, models=("category", "reader", "encoder", "segmenter"))
 
 
 def _every(

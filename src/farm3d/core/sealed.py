@@ -149,6 +149,8 @@ def require_replaceable(path: Path, *, form: str, kind: str, what: str = "model 
         there = manifest["kind"]
     except (ModelError, KeyError, TypeError):
         files = there = None
+    if files is not None and not all(isinstance(name, str) for name in files):
+        files = None
     if files is None:
         raise OutputError(f"{path}: exists and is not a {what}", hint=hint)
     if there != kind:
