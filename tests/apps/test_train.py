@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -190,6 +192,25 @@ def test_a_training_may_begin_with_another_animals_shape(
     assert "--start model --set shape_from=1" in (tmp_path / "model" / "README.md").read_text()
     assert main(words_for(category_data, tmp_path)) == 2
     assert "another start" in capsys.readouterr().err
+
+
+def test_networks_go_on_and_the_shape_stays(trained: Path, category_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [*words_for(category_data, tmp_path), "--preset", "poses"]
+    assert main(words) == 2
+    assert "--preset poses goes on with a learned category: --start is missing" in capsys.readouterr().err
+    assert main([*words, "--start", str(trained / "model"), "--set", "looks=3"]) == 0
+    one, other = (LearnedCategory.from_pretrained(folder / "model").model for folder in (trained, tmp_path))
+    assert other.config == dataclasses.replace(one.config, looks=3)
+    before, after = one.state_dict(), other.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items() if name.startswith("shape."))
+    for part in ("reader.whole.weight", "articulation.out.weight", "deformation.first.weight", "albedo.first.weight"):
+        assert not torch.equal(before[part], after[part])
+    assert float(after["articulation.again.1.out.weight"].abs().max()) > 0
+    assert float((before["reader.whole.weight"] - after["reader.whole.weight"]).abs().max()) < 0.02  # it went on: 8 steps from there
+    assert "--preset poses --start model --set looks=3" in (tmp_path / "model" / "README.md").read_text()
+    capsys.readouterr()
+    assert main([*words, "--show-schedule"]) == 0
+    assert re.search(r"outside +12 +0 +1\n", capsys.readouterr().out)
 
 
 def test_another_run_in_the_state_folder_is_refused(trained: Path, category_data: Path, capsys: pytest.CaptureFixture[str]) -> None:

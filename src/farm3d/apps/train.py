@@ -30,6 +30,7 @@ _LARGEST = 1e6
 _WIDTHS = {
     **dict.fromkeys(("code", "local", "bone_width"), (8, 1024)),
     "bone_points": (1, 9),
+    "looks": (1, 4),
     "local_scale": (1, 4),
     "feature_channels": (1, 64),
 }
@@ -38,6 +39,7 @@ _PLACES = {"box_length": ("box", 2), "elevation_deg": ("elevation_deg", 0), "ele
 """Numbers that are one of several in a field: half the box's length, and middle and reach of the camera's height."""
 _LEAST = {"box_length": 2.4, "cell_early": 0.05, "cell_late": 0.05, **{name: float(least) for name, (least, _) in _WIDTHS.items()}}
 _SHAPE_FROM = 0.06  # of a run that begins with an animal's shape
+_GOES_ON = "poses"  # the preset that begins with all of a learned category, not with its shape alone
 _LAST_NOISE = 0.5  # section 4.2's advice for Stable Diffusion
 _TIMES = (
     *("size_from", "cell_from", "sharp_at", "table_from", "explore", "words_until", "standing_until", "thin_until"),
@@ -73,7 +75,7 @@ def train(options: TrainOptions) -> int:
     from farm3d.model.category.learned import LearnedCategory
     from farm3d.training.category.card import model_card
     from farm3d.training.category.finish import FinishOptions, finished_prior, usual_height_m
-    from farm3d.training.category.load import load_pictures
+    from farm3d.training.category.load import in_components_of, load_pictures
     from farm3d.training.category.presets import PRESETS
     from farm3d.training.category.ranks import launched_ranks
     from farm3d.training.category.sheets import draw_training_sheet
@@ -92,6 +94,8 @@ def train(options: TrainOptions) -> int:
         size_px = max(_KEPT_PX, compared_px)  # what is compared must not be finer than what is kept
         loaded = load_pictures(data, features=options.features, size_px=size_px, on_progress=bar)
     _require_same_animal(out, loaded.category)
+    if options.preset == _GOES_ON:
+        loaded = in_components_of(loaded, LearnedCategory.from_pretrained(_learned_folder(options.start)))
     _, channels, grid, _ = loaded.pictures.features.shape
     run, start = _planned(options, loaded.category, channels=channels, grid=grid)
     lock = state / ".training.lock"
@@ -197,21 +201,43 @@ def _planned(options: TrainOptions, category: str, *, channels: int, **of_data: 
     run = _without(dataclasses.replace(run, config=dataclasses.replace(run.config, **of_data)), options.without)
     start = None
     if options.start is not None:
-        run, start = _begun(run, options.start)
+        run, start = _begun(run, options.start, whole=options.preset == _GOES_ON)
     return _changed(run, options.change), start
 
 
-def _begun(run: Run, model: str) -> tuple[Run, dict[str, Tensor]]:
-    """Return the run that begins with the shape of a learned category, held until views are found, and that shape's tensors."""
-    from farm3d.model.category.learned import LearnedCategory, LearnedConfig
-    from farm3d.model.folder import model_kind, model_path
+def _begun(run: Run, model: str, *, whole: bool) -> tuple[Run, dict[str, Tensor]]:
+    """Return the run that begins with the shape of a learned category, held until views are found, and that shape's tensors.
 
-    if model_kind(model_path(model)) not in ("", LearnedConfig.__name__):
-        raise InputError(f"--start {model}: not a learned category", hint="give a folder that `farm3d train` wrote, or horse-learned")
-    there = LearnedCategory.from_pretrained(model).model
+    ``whole``: with its networks and sizes too, as preset `poses` does.
+    """
+    from farm3d.model.category.learned import LearnedCategory
+
+    learned = LearnedCategory.from_pretrained(_learned_folder(model))
+    there = learned.model
+    if whole:
+        config = dataclasses.replace(there.config, category=run.config.category, looks=max(run.config.looks, there.config.looks))
+        schedule = dataclasses.replace(run.schedule, cell_early=learned.scaffold.cell, cell_late=learned.scaffold.cell)
+        return dataclasses.replace(run, config=config, schedule=schedule), dict(there.state_dict())
     sizes = {name: getattr(there.config, name) for name in ("sdf_octaves", "sdf_hidden", "sdf_layers", "sdf_fall")}
     config, schedule = dataclasses.replace(run.config, **sizes), dataclasses.replace(run.schedule, shape_from=_SHAPE_FROM)
-    return dataclasses.replace(run, config=config, schedule=schedule), there.shape.state_dict()
+    return dataclasses.replace(run, config=config, schedule=schedule), {f"shape.{n}": v for n, v in there.shape.state_dict().items()}
+
+
+def _learned_folder(model: str | None) -> Path:
+    """Return the folder of a learned category.
+
+    Raises:
+        InputError: it is none, or none is named.
+    """
+    from farm3d.model.category.learned import LearnedConfig
+    from farm3d.model.folder import model_kind, model_path
+
+    hint = "give a folder that `farm3d train` wrote, or horse-learned"
+    if model is None:
+        raise InputError(f"--preset {_GOES_ON} goes on with a learned category: --start is missing", hint=hint)
+    if model_kind(path := model_path(model)) not in ("", LearnedConfig.__name__):
+        raise InputError(f"--start {model}: not a learned category", hint=hint)
+    return path
 
 
 def _without(run: Run, parts: tuple[str, ...]) -> Run:

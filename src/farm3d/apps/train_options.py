@@ -39,8 +39,9 @@ class TrainOptions:
     critic_noise_end: Annotated[float | None, tyro.conf.arg(metavar="HIGH", help_behavior_hint="")] = None
     """Highest noise level at the end of the run, to which it falls evenly; leave out for .5 with Stable Diffusion, else for no fall."""
 
-    preset: Literal["tiny", "embedded", "wide", "paper"] = "wide"
-    """tiny: a minute. embedded: half an hour, thinner. wide: an hour or two, the best so far. paper: published sizes, a GPU."""
+    preset: Literal["tiny", "embedded", "wide", "poses", "paper"] = "wide"
+    """tiny: a minute. embedded: half an hour, thinner. wide: an hour or two, the best so far. poses: half an hour more for the networks of
+    --start. paper: published sizes, a GPU."""
 
     steps: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
     """Steps of the run; all times in the schedule are shares of it. Leave out for the preset's."""
@@ -49,7 +50,8 @@ class TrainOptions:
     """Of weights, order and chance."""
 
     start: Annotated[str | None, tyro.conf.arg(metavar="MODEL", help_behavior_hint="")] = None
-    """Begin with the shape of a learned category, such as horse-learned, held until views are found; leave out for an ellipsoid."""
+    """Begin with the shape of a learned category, such as horse-learned, held until views are found; leave out for an ellipsoid. With
+    --preset poses its networks go on too, and its shape stays."""
 
     features: Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="")] = None
     """Which set of features, where the folder holds several."""

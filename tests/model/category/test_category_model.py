@@ -10,6 +10,8 @@ from farm3d.core.random import torch_generator
 from farm3d.model.category.config import CategoryConfig, Parts
 from farm3d.model.category.model import CategoryModel
 from farm3d.model.category.rest_shape import RestShape, grid_of, make_scaffold, rest_shape
+from farm3d.model.joint_limits import joint_limits
+from farm3d.model.parameters import bounded_angles
 
 CONFIG = CategoryConfig("toy", channels=16, feature_channels=8, code=32, local=16)
 FLIP = torch.tensor([-1.0, 1.0, 1.0])
@@ -104,6 +106,34 @@ def test_bones_look_at_the_picture_where_they_are(points: int) -> None:
     assert matters(skeleton.ends[hoof]) == matters(skeleton.ends[tip]) == (points > 1)
     if points != 2:
         assert matters((skeleton.starts[hoof] + skeleton.ends[hoof]) / 2)
+
+
+def test_bones_look_again_where_they_were_turned_to() -> None:
+    """A second look changes nothing as it begins; then it sees the picture under the posed hoof, and is told how the bone was turned."""
+    torch.manual_seed(0)
+    once = CategoryModel(CONFIG)
+    torch.nn.init.normal_(once.articulation.out.weight)
+    twice = CategoryModel(dataclasses.replace(CONFIG, looks=2))
+    twice.load_state_dict({**twice.state_dict(), **once.state_dict()})
+    rest, reading = rest_of(once), reading_of(once, 2)
+    places = reading.places.detach().requires_grad_()
+    camera = reading.viewpoints.cameras(torch.tensor([0, 1]), torch.tensor([1, 1]), size_px=64)
+    before = once.articulation(rest.skeleton, camera, reading.code, places).detach()
+    assert torch.equal(twice.articulation(rest.skeleton, camera, reading.code, places).detach(), before)
+    torch.nn.init.normal_(twice.get_parameter("articulation.again.0.out.weight"))
+    after = twice.articulation(rest.skeleton, camera, reading.code, places)
+    low, high = joint_limits(rest.skeleton.names)
+    assert float((after - before).abs().max().detach()) > 0.05 and bool(((after >= low) & (after <= high)).all())
+    with torch.no_grad():  # what the first look says depends on the places too: silence it, and bend the leg by its bias
+        twice.articulation.out.weight.zero_()
+        twice.articulation.out.bias.copy_(torch.tensor([0.6, 0.0, 0.0]))
+    (gradient,) = torch.autograd.grad(twice.articulation(rest.skeleton, camera, reading.code, places).square().sum(), places)
+    bent = bounded_angles(torch.tensor([0.3, 0.0, 0.0]).expand_as(before), low, high)
+    turns = rest.skeleton.transforms(bent)
+    hoof = rest.skeleton.index("leg_front_L_03")
+    tip = (turns[:, hoof, :3, :3] @ rest.skeleton.ends[hoof]) + turns[:, hoof, :3, 3]
+    columns, rows = (camera.pixels(tip[:, None]).detach()[:, 0] / 4).long().unbind(-1)  # of the 16 x 16 places
+    assert all(bool(gradient[n, :, rows[n], columns[n]].abs().sum() > 0) for n in range(2))
 
 
 def test_cameras_are_those_of_pairs(model: CategoryModel) -> None:

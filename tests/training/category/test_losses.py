@@ -14,6 +14,7 @@ from farm3d.model.fields import ShapeField
 from farm3d.training.category.losses import (
     articulation_loss,
     colour_loss,
+    coverage_loss,
     deformation_loss,
     eikonal_loss,
     feature_loss,
@@ -22,8 +23,11 @@ from farm3d.training.category.losses import (
     inside_distances,
     mask_loss,
     missing_loss,
+    outside_distances,
+    outside_loss,
     ripple_loss,
     score_loss,
+    silhouette_points,
     thin_loss,
     thin_parts,
     view_loss,
@@ -46,6 +50,40 @@ def test_masks() -> None:
     assert float(missing_loss(torch.zeros_like(one), inside)) == pytest.approx(
         math.pi * 8.5**3 / 3 / 32**3, rel=0.05
     )  # a cone: half a pixel to the background
+
+
+def test_what_is_drawn_outside_costs_by_its_distance_and_is_drawn_home() -> None:
+    """A limb beside the animal: coverage alone has no say in where it is, distance has."""
+    animal = disc(6)
+    outside = outside_distances(animal)
+    assert float(outside[animal > 0].max()) == 0
+    within = torch.tensor([[[16.0, 16.0], [14.0, 18.0]]])
+    assert float(outside_loss(within, outside)) == 0
+    limb = torch.tensor([[[16.0, 16.0], [26.5, 16.5], [28.5, 16.5]]]).requires_grad_()
+    loss = outside_loss(limb, outside)
+    assert float(loss.detach()) == pytest.approx((5 + 7) / 3 / 32, rel=0.05)
+    pull = torch.autograd.grad(loss.sum(), limb)[0]
+    assert pull[0, 1:, 0] == pytest.approx(torch.full((2,), 1 / 3 / 32), rel=0.1) and float(pull[0, 0].abs().max()) == 0
+    away = torch.tensor([[[90.0, 16.5]]])
+    assert float(outside_loss(away, outside)) == pytest.approx(float(outside[0, 16, -1]))  # beyond the border: as at it
+    assert float(outside_distances(torch.zeros(1, 8, 8)).max()) == 0  # no animal, no distance to it
+
+
+def test_what_is_not_covered_pulls_at_what_is_nearest() -> None:
+    """A leg that stands a quarter of the picture from where it was drawn, with nothing between."""
+    target = torch.zeros(1, 32, 32)
+    target[0, 4:28, 20:22] = 1
+    points = silhouette_points(target, count=24)
+    assert points.shape == (1, 24, 2) and float(points[..., 0].min()) >= 20 and float(points[..., 0].max()) <= 22
+    assert float(points[..., 1].min()) == 4.5 and float(points[..., 1].max()) == 27.5
+    leg = torch.stack([torch.full((24,), 13.0), torch.arange(24) + 4.5], -1)[None].requires_grad_()
+    loss = coverage_loss(leg, points, size_px=32)
+    assert float(loss.detach()) == pytest.approx((8 - 1) / 32, abs=0.5 / 32)
+    pull = torch.autograd.grad(loss.sum(), leg)[0]
+    assert bool((pull[..., 0] < 0).all()) and float(pull[..., 1].abs().max()) < 1e-3
+    there = torch.stack([torch.full((24,), 21.0), torch.arange(24) + 4.5], -1)[None]
+    assert float(coverage_loss(there, points, size_px=32)) == 0
+    assert torch.equal(silhouette_points(torch.zeros(1, 8, 8), count=3), torch.full((1, 3, 2), 4.5))
 
 
 @pytest.mark.parametrize("size", [32, 64, 96])

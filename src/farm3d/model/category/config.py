@@ -46,6 +46,7 @@ class CategoryConfig:
         albedo_hidden, albedo_layers, albedo_octaves: of the albedo field (section 2.9).
         bone_width: of the articulation network.
         bone_points: places along a bone at which the picture is looked at: the middle (section 2.7), or so many from end to end.
+        looks: how often a bone looks at the picture: where it lies at rest (section 2.7), and each further time where it was turned to.
         local_scale: how many times finer than the features' grid the map of places is.
         azimuth_reach_deg: a hypothesis covers its quarter's middle and this many degrees to both sides.
         elevation_deg: middle and reach of the camera's height.
@@ -71,6 +72,7 @@ class CategoryConfig:
     albedo_octaves: int = 7
     bone_width: int = 128
     bone_points: int = 1
+    looks: int = 1
     local_scale: int = 1
     azimuth_reach_deg: float = 50.0
     elevation_deg: tuple[float, float] = (10.0, 22.0)

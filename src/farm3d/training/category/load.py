@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional
 
 from farm3d.core.errors import InputError
-from farm3d.model.category.learned import FeatureBasis
+from farm3d.model.category.learned import FeatureBasis, LearnedCategory
 from farm3d.model.encoder import to_reading_grid
 from farm3d.model.feature_pca import FeaturePca
 from farm3d.training.category.pictures import PictureSet
@@ -21,7 +21,7 @@ from farm3d.training.dataset.cutting import decoded
 from farm3d.training.dataset.rows import facts_of, feature_sets, is_finished, the_picture_set
 from farm3d.training.dataset.sheets import components_of, index_of
 
-__all__ = ["LoadedPictures", "load_pictures"]
+__all__ = ["LoadedPictures", "in_components_of", "load_pictures"]
 
 _LEAST = 16
 
@@ -93,3 +93,25 @@ def load_pictures(
     loaded = PictureSet(*arrays, scale.numpy(), np.array(views), tuple(kept), digest, np.array(standing))
     basis = FeatureBasis(pca.mean, pca.matrix, scale, pca.config.normalize)
     return LoadedPictures(loaded, category, basis, pca.config.encoder, pca.config.encoder_digest)
+
+
+def in_components_of(loaded: LoadedPictures, learned: LearnedCategory) -> LoadedPictures:
+    """Return the pictures with their features as a learned category's networks know them.
+
+    Each set of pictures has principal components of its own; what lies outside of these is not known of it any more.
+
+    Raises:
+        InputError: the features are another backbone's, or on another grid.
+    """
+    here, there, pictures = loaded.basis, learned.basis, loaded.pictures
+    grid, wanted = pictures.features.shape[-1], learned.model.config.grid
+    same = (loaded.encoder_digest, here.normalize, grid) == (learned.encoder_digest, there.normalize, wanted)
+    if not same:
+        what = f"features of {loaded.encoder} on a grid of {grid}; the learned category reads {learned.encoder} on a grid of {wanted}"
+        raise InputError(what, hint="make the pictures' features anew with `farm3d data features`, or begin with another category")
+    turn = here.matrix.T @ there.matrix
+    moved = (here.mean - there.mean) @ there.matrix
+    parts = np.array_split(pictures.features, max(len(pictures) // 64, 1))
+    maps = [torch.einsum("bchw,cd->bdhw", torch.from_numpy(part).float(), turn) + moved[:, None, None] for part in parts]
+    turned = replace(pictures, features=torch.cat(maps).half().numpy(), scale=there.scale.numpy())
+    return replace(loaded, pictures=turned, basis=there)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from scipy.ndimage import distance_transform_edt
 from torch.nn import functional
@@ -17,6 +18,7 @@ from farm3d.model.fields import ShapeField
 __all__ = [
     "articulation_loss",
     "colour_loss",
+    "coverage_loss",
     "deformation_loss",
     "eikonal_loss",
     "feature_loss",
@@ -25,8 +27,11 @@ __all__ = [
     "inside_distances",
     "mask_loss",
     "missing_loss",
+    "outside_distances",
+    "outside_loss",
     "ripple_loss",
     "score_loss",
+    "silhouette_points",
     "thin_loss",
     "thin_parts",
     "view_loss",
@@ -56,6 +61,55 @@ def inside_distances(target: Float[Tensor, "N S S"]) -> Float[Tensor, "N S S"]:
     """Return the distance to the background within each silhouette, as a share of the picture's side; 0 outside."""
     inside = [distance_transform_edt((one > 0.5).cpu().numpy()) for one in target]
     return torch.stack([torch.as_tensor(one) for one in inside]).to(target) / target.shape[-1]
+
+
+def outside_loss(pixels: Float[Tensor, "N V 2"], outside: Float[Tensor, "N S S"]) -> Float[Tensor, "N"]:
+    """Mean over the vertices of their distance to the silhouette, as a share of the picture's side; 0 within it. Ours.
+
+    A limb that is drawn where nothing of the animal is costs as much a little to its left as to its right, by coverage; so nothing turns
+    it back. By distance it is drawn home.
+
+    Args:
+        pixels: the vertices in the picture, pixels.
+        outside: of :func:`outside_distances`.
+    """
+    at = pixels * (2 / outside.shape[-1]) - 1
+    return functional.grid_sample(outside[:, None], at[:, None], padding_mode="border", align_corners=False)[:, 0, 0].mean(-1)
+
+
+def outside_distances(target: Float[Tensor, "N S S"]) -> Float[Tensor, "N S S"]:
+    """Return the distance to each silhouette outside of it, as a share of the picture's side; 0 within it, and everywhere without one."""
+    away = [distance_transform_edt((one <= 0.5).cpu().numpy()) if bool((one > 0.5).any()) else np.zeros(one.shape) for one in target]
+    return torch.stack([torch.as_tensor(one) for one in away]).to(target) / target.shape[-1]
+
+
+def coverage_loss(pixels: Float[Tensor, "N V 2"], points: Float[Tensor, "N P 2"], *, size_px: int) -> Float[Tensor, "N"]:
+    """Mean distance from points of the silhouette to the nearest vertex, beyond one pixel, as a share of the picture's side. Ours.
+
+    What lies away from everything that was drawn has no say in coverage; here it pulls at what is nearest, across a gap of any width.
+    Only to be asked of poses: a surface that may move is drawn out into threads by it.
+
+    Args:
+        pixels: the vertices in the picture, pixels.
+        points: of :func:`silhouette_points`, pixels.
+    """
+    with torch.no_grad():
+        nearest = torch.cdist(points, pixels).argmin(-1)
+    matched = torch.gather(pixels, 1, nearest[..., None].expand(-1, -1, 2))
+    distance = (matched - points).square().sum(-1).add(1e-4).sqrt()
+    return (distance - 1).clamp_min(0).mean(-1) / size_px  # vertices are a grid of points: within a pixel of one is covered
+
+
+def silhouette_points(target: Float[Tensor, "N S S"], *, count: int = 160) -> Float[Tensor, "N P 2"]:
+    """Return the centres of ``count`` pixels of each silhouette, spread evenly over it, in pixels; of its middle where it is empty."""
+    chosen = []
+    for one in target:
+        rows, columns = torch.nonzero(one > 0.5, as_tuple=True)
+        if not len(rows):
+            rows = columns = rows.new_full((1,), len(one) // 2)
+        take = torch.linspace(0, len(rows) - 1, count, device=one.device).round().long()
+        chosen.append(torch.stack([columns[take], rows[take]], -1) + 0.5)
+    return torch.stack(chosen).to(target)
 
 
 def thin_loss(mask: Float[Tensor, "N S S"], thin: Float[Tensor, "N S S"]) -> Float[Tensor, "N"]:

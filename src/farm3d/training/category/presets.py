@@ -9,7 +9,7 @@ from farm3d.model.fields import HALF_BOX
 from farm3d.training.category.schedule import Schedule, Weights
 from farm3d.training.category.trainer import Run
 
-__all__ = ["PRESETS", "embedded", "paper", "tiny", "wide"]
+__all__ = ["PRESETS", "embedded", "paper", "poses", "tiny", "wide"]
 
 
 def tiny(category: str, *, channels: int, seed: int = 0, steps: int = 200) -> Run:
@@ -41,6 +41,34 @@ def wide(category: str, *, channels: int, seed: int = 0, steps: int = 14_000) ->
     schedule = dataclasses.replace(run.schedule, words_until=1.0, words_slack_deg=11.25, words_oblique_deg=33.75)
     weights = dataclasses.replace(run.weights, view=4.0, volume=0.02, ripple=0.05, thin=10.0)
     return dataclasses.replace(run, config=config, schedule=schedule, weights=weights)
+
+
+def poses(category: str, *, channels: int, seed: int = 0, steps: int = 6000) -> Run:
+    """Go on with the networks of a learned category: half an hour of one core. Its shape stays as it is, and so do its sizes.
+
+    Bones look a second time, where they were turned to; limbs that miss the outline altogether are drawn to it by distance. All hypotheses
+    are drawn until the table knows them, and the words hold them where they belong.
+    """
+    config = CategoryConfig(category, channels=channels, feature_channels=min(16, channels), looks=2)
+    schedule = Schedule(
+        steps,
+        batch_late=8,
+        size_from=0.6,
+        uniform_steps=0,
+        sharp_at=0.0,
+        table_from=0.08,
+        words_until=1.0,
+        words_slack_deg=11.25,
+        words_oblique_deg=33.75,
+        shape_from=1.0,
+        articulation_from=0.0,
+        centred_from=0.0,
+        colour_from=0.0,
+        deformation_from=0.0,
+        decay_from=0.5,
+        decay_to=0.05,
+    )
+    return Run(config, schedule, Weights(view_words=0.5, view=1.0, outside=12.0, coverage=12.0), seed)
 
 
 def paper(category: str, *, channels: int, seed: int = 0, steps: int = 140_000) -> Run:
@@ -90,4 +118,4 @@ def paper(category: str, *, channels: int, seed: int = 0, steps: int = 140_000) 
     return Run(config, schedule, dataclasses.replace(Weights(), view_words=0.0, virtual=1e-4), seed)
 
 
-PRESETS = {"tiny": tiny, "embedded": embedded, "wide": wide, "paper": paper}
+PRESETS = {"tiny": tiny, "embedded": embedded, "wide": wide, "poses": poses, "paper": paper}

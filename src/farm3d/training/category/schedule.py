@@ -21,13 +21,16 @@ class Weights:
     reconstruction itself, as in section 2.8. ``view_words`` adds to a hypothesis that disagrees with the view the words asked for, four
     times as much at the beginning; ``view`` pulls azimuths to that view and fades, both over ``Schedule.words_until``. ``volume`` fills
     what no outline shows (``losses.volume_loss``), ``thin`` grows legs (``losses.thin_loss``) and fades over ``Schedule.thin_until``,
-    ``gap`` parts them (``losses.gap_loss``) and rises as ``thin`` fades, ``ripple`` smooths the trunk (``losses.ripple_loss``).
+    ``gap`` parts them (``losses.gap_loss``) and rises as ``thin`` fades, ``outside`` and ``coverage`` turn limbs that miss the outline
+    altogether (``losses.outside_loss``, ``losses.coverage_loss``), ``ripple`` smooths the trunk (``losses.ripple_loss``).
     """
 
     mask: float = 10.0
     missing: float = 100.0
     thin: float = 0.0
     gap: float = 0.0
+    outside: float = 0.0
+    coverage: float = 0.0
     feature: float = 0.1
     choice_feature: float = 1.0
     colour: float = 1.0
@@ -189,6 +192,8 @@ def losses_table(weights: Weights, schedule: Schedule) -> str:
     """Return every loss with its weight and when it counts, shares of the run, a line each under a line of headings."""
     later = {
         "colour": schedule.colour_from,
+        "outside": schedule.articulation_from,
+        "coverage": schedule.articulation_from,
         "articulation": schedule.articulation_from,
         "deformation": schedule.deformation_from,
         "virtual": schedule.virtual_from,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from torch.nn import functional
 from farm3d.core.color import linear_from_srgb
 from farm3d.core.shapes import Float, Int, Tensor
 from farm3d.geometry.quadruped import TRUNK_NAMES
+from farm3d.geometry.skinning import linear_blend_skinning
 from farm3d.geometry.surface import vertex_normals
 from farm3d.model.category.model import CategoryModel, Individuals
 from farm3d.model.category.networks import Reading
@@ -22,6 +23,7 @@ from farm3d.structures import Camera, Light
 from farm3d.training.category.losses import (
     articulation_loss,
     colour_loss,
+    coverage_loss,
     deformation_loss,
     eikonal_loss,
     feature_loss,
@@ -30,8 +32,11 @@ from farm3d.training.category.losses import (
     inside_distances,
     mask_loss,
     missing_loss,
+    outside_distances,
+    outside_loss,
     ripple_loss,
     score_loss,
+    silhouette_points,
     thin_loss,
     thin_parts,
     view_loss,
@@ -44,6 +49,7 @@ __all__ = ["Compared", "StepResult", "compare", "mirrored_hypothesis", "off_the_
 
 _EIKONAL_POINTS = 2000
 _RIPPLE_POINTS = 600
+_COVERING_VERTICES = 900
 _EIKONAL_JITTER = 0.35  # section 2.2: of the mesh's own vertices
 
 
@@ -55,6 +61,8 @@ class Compared:
     missing: Float[Tensor, "N"]
     thin: Float[Tensor, "N"]
     gap: Float[Tensor, "N"]
+    outside: Float[Tensor, "N"]
+    coverage: Float[Tensor, "N"]
     feature: Float[Tensor, "N"]
     colour: Float[Tensor, "N"]
     iou: Float[Tensor, "N"]
@@ -112,6 +120,9 @@ def reconstruction_step(
     """
     weights = at.faded(weights)
     rest = rest_shape(model.shape, scaffold)
+    held = at.shape == 0
+    if held:  # nothing of the shape is to change, and half a gradient would only cost
+        rest = replace(rest, vertices=rest.vertices.detach())
     reading = model.reader(batch.features, batch.rgb, batch.mask)
     pictures, hypotheses = _pairs(len(batch), model.config.hypotheses, chosen, device=model.device)
     camera = reading.viewpoints.cameras(pictures, hypotheses, size_px=at.size_px)
@@ -124,21 +135,25 @@ def reconstruction_step(
     else:
         share = (choices.new_ones(len(batch)) if counts is None else counts.to(choices)) / len(batch)
     score = reading.viewpoints.score[pictures, hypotheses]
-    points = _eikonal_points(rest, model.config.box, generator)
     terms = {
         "mask": (compared.mask * share).sum(),
         "missing": (compared.missing * share).sum(),
         "feature": (compared.feature * share).sum(),
         "score": score_loss(score, choices).mean(),
-        "eikonal": eikonal_loss(model.shape, points),
     }
+    if not held:
+        terms["eikonal"] = eikonal_loss(model.shape, _eikonal_points(rest, model.config.box, generator))
     if weights.thin > 0:
         terms["thin"] = (compared.thin * share).sum()
     if weights.gap > 0:
         terms["gap"] = (compared.gap * share).sum()
-    if weights.volume != 0:
+    if at.articulate and weights.outside > 0:
+        terms["outside"] = (compared.outside * share).sum()
+    if at.articulate and weights.coverage > 0:
+        terms["coverage"] = (compared.coverage * share).sum()
+    if weights.volume != 0 and not held:
         terms["volume"] = volume_loss(rest.vertices, rest.faces)
-    if weights.ripple != 0:
+    if weights.ripple != 0 and not held:
         terms["ripple"] = ripple_loss(model.shape, *_trunk_points(rest, generator))
     if at.words > 0 and weights.view != 0:
         terms["view"] = at.words * view_loss(reading.viewpoints.azimuth, batch.views, slack_deg=at.words_slack_deg).mean()
@@ -168,7 +183,7 @@ def compare(
 ) -> Compared:
     """Draw N individuals and compare them with their pictures: outline, features, and colours if asked.
 
-    Colours, thin parts and gaps that were not asked for, or weigh nothing, are 0.
+    What was not asked for, or weighs nothing, is 0: colours, thin parts, gaps, what lies outside and what is not covered.
     """
     count = len(pictures)
     target = functional.interpolate(batch.mask[:, None], (size_px, size_px), mode="area")[:, 0]
@@ -191,7 +206,13 @@ def compare(
     nothing = torch.zeros_like(feature)
     legs = thin_loss(mask, thin_parts(target)[pictures]) if weights.thin > 0 else nothing
     between = gap_loss(mask, gaps(target)[pictures]) if weights.gap > 0 else nothing
-    return Compared(mask_loss(mask, goal), missing_loss(mask, inside[pictures]), legs, between, feature, hue, iou)
+    strayed = uncovered = nothing
+    if weights.outside > 0 or weights.coverage > 0:
+        pixels = camera.pixels(_posed_points(rest, animals))
+        strayed = outside_loss(pixels, outside_distances(target)[pictures])
+        uncovered = coverage_loss(pixels, silhouette_points(target)[pictures], size_px=size_px)
+    missing = missing_loss(mask, inside[pictures])
+    return Compared(mask_loss(mask, goal), missing, legs, between, strayed, uncovered, feature, hue, iou)
 
 
 def shaded_colours(
@@ -199,6 +220,16 @@ def shaded_colours(
 ) -> Float[Tensor, "N V 3"]:
     """Return the lit colours at the vertices, linear RGB; interpolating them is cheaper than shading each pixel, and as good at 64 px."""
     return shade(albedo, vertex_normals(camera.to_camera(vertices), faces), light)
+
+
+def _posed_points(rest: RestShape, animals: Individuals) -> Float[Tensor, "N P 3"]:
+    """Return some vertices of the posed animals, through which gradients reach the poses and neither the rest shape nor its deformation.
+
+    By distance a surface would be drawn out into threads, which cover far places at the price of a few pixels.
+    """
+    some = slice(None, None, max(1, len(rest.vertices) // _COVERING_VERTICES))
+    still = (rest.vertices[some] + animals.shifts[:, some]).detach()
+    return linear_blend_skinning(still, rest.skin[some], rest.skeleton.transforms(animals.angles))
 
 
 def _pairs(count: int, hypotheses: int, chosen: Tensor | None, *, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -92,7 +92,8 @@ class CategoryTrainer:
         should_stop: asked after every step; a true answer ends :meth:`run` with a checkpoint.
         report: told after every step.
         warn: told what is odd but no error.
-        start: the shape field's tensors to begin with, in place of the ellipsoid's.
+        start: tensors to begin with, by their names in the model: those of the shape field, in place of the ellipsoid's, or of all of it;
+            what is not there begins as ever.
         look: called with the trainer every ``look_every`` steps, and at the end.
         ranks: the processes that train together. The first alone writes, reports, warns and looks; ``should_stop`` must answer all alike.
         device: where it computes. Weights, order and chance come from the CPU, and checkpoints fit any device.
@@ -129,7 +130,7 @@ class CategoryTrainer:
         self.device = torch.device(device)
         self.model = CategoryModel(run.config)
         if start is not None:
-            self.model.shape.load_state_dict(start)
+            self.model.load_state_dict({**self.model.state_dict(), **start})
         self.model.to(self.device)
         self.step = 0
         self.hours = 0.0
