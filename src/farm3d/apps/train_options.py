@@ -40,8 +40,8 @@ class TrainOptions:
     """Highest noise level at the end of the run, to which it falls evenly; leave out for .5 with Stable Diffusion, else for no fall."""
 
     preset: Literal["tiny", "embedded", "wide", "poses", "paper"] = "wide"
-    """tiny: a minute. embedded: half an hour, thinner. wide: an hour or two, the best so far. poses: half an hour more for the networks of
-    --start. paper: published sizes, a GPU."""
+    """tiny: a minute. embedded: half an hour, thinner. wide: an hour or two, the best so far. poses: twenty minutes more for the networks
+    of --start. paper: published sizes, a GPU."""
 
     steps: Annotated[int | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
     """Steps of the run; all times in the schedule are shares of it. Leave out for the preset's."""

@@ -229,8 +229,8 @@ def test_a_training_of_an_earlier_version_goes_on_if_its_settings_are_the_same(t
 def test_a_shape_that_is_begun_with_is_held_until_views_are_found(tmp_path: Path) -> None:
     torch.manual_seed(5)
     given = CategoryModel(run_of().config).shape.state_dict()
-    run = run_of(shape_from=0.25)
-    trainer = CategoryTrainer(run, toy_pictures(), tmp_path / "one", start=given)
+    run, start = run_of(shape_from=0.25), {f"shape.{name}": value for name, value in given.items()}
+    trainer = CategoryTrainer(run, toy_pictures(), tmp_path / "one", start=start)
     before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
     for _ in range(4):  # of 12: the rate is 0 up to a quarter, and rises after it
         trainer.one_step()
@@ -238,12 +238,23 @@ def test_a_shape_that_is_begun_with_is_held_until_views_are_found(tmp_path: Path
     assert any(not torch.equal(value, before[name]) for name, value in trainer.model.state_dict().items() if name.startswith("reader."))
     trainer.one_step()
     assert any(not torch.equal(value, given[name]) for name, value in trainer.model.shape.state_dict().items())
-    stopped = CategoryTrainer(run, toy_pictures(), tmp_path / "two", start=given, should_stop=lambda: stopped.step == 5)
+    stopped = CategoryTrainer(run, toy_pictures(), tmp_path / "two", start=start, should_stop=lambda: stopped.step == 5)
     assert not stopped.run() and same(stopped, trainer)
     with pytest.raises(InputError, match="another start"):
         CategoryTrainer(run, toy_pictures(), tmp_path / "two")
-    gone_on = CategoryTrainer(run, toy_pictures(), tmp_path / "two", start=given)
+    gone_on = CategoryTrainer(run, toy_pictures(), tmp_path / "two", start=start)
     assert same(gone_on, trainer)
+
+
+def test_bones_of_a_shape_that_is_held_are_found_again_only_when_they_are_asked_for_otherwise(tmp_path: Path) -> None:
+    run = run_of(shape_from=1.0, centred_from=0.5, cell_from=1.0, renew_every=2)
+    trainer = CategoryTrainer(run, toy_pictures(), tmp_path)
+    found = []
+    for _ in range(12):
+        trainer.one_step()
+        found.append(trainer.scaffold)
+    renewed = [step for step in range(1, 12) if found[step] is not found[step - 1]]
+    assert renewed == [6]  # in the middle of limbs, from half of the run on
 
 
 def test_another_hypothesis_than_the_best_teaches_nothing(tmp_path: Path) -> None:

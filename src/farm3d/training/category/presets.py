@@ -43,8 +43,8 @@ def wide(category: str, *, channels: int, seed: int = 0, steps: int = 14_000) ->
     return dataclasses.replace(run, config=config, schedule=schedule, weights=weights)
 
 
-def poses(category: str, *, channels: int, seed: int = 0, steps: int = 6000) -> Run:
-    """Go on with the networks of a learned category: half an hour of one core. Its shape stays as it is, and so do its sizes.
+def poses(category: str, *, channels: int, seed: int = 0, steps: int = 4000) -> Run:
+    """Go on with the networks of a learned category: twenty minutes of one core. Its shape stays as it is, and so do its sizes.
 
     Bones look a second time, where they were turned to; limbs that miss the outline altogether are drawn to it by distance. All hypotheses
     are drawn until the table knows them, and the words hold them where they belong.
@@ -53,7 +53,7 @@ def poses(category: str, *, channels: int, seed: int = 0, steps: int = 6000) -> 
     schedule = Schedule(
         steps,
         batch_late=8,
-        size_from=0.6,
+        size_from=1.0,
         uniform_steps=0,
         sharp_at=0.0,
         table_from=0.08,

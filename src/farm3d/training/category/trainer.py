@@ -208,7 +208,7 @@ class CategoryTrainer:
         at = self.settings.schedule.at(self.step)
         seed = self.settings.seed
         batch = self.pictures.batch(self.step, seed=seed, size=at.batch, standing=at.standing)
-        if self.scaffold is None or self.step % self.settings.schedule.renew_every == 0:
+        if self.scaffold is None or (self.step % self.settings.schedule.renew_every == 0 and not self._stands_still(at)):
             try:
                 self.scaffold = make_scaffold(self.model.shape, self.settings.config, cell=at.cell, centred=at.centred)
             except NotFiniteError as error:
@@ -240,6 +240,12 @@ class CategoryTrainer:
         self._remember(result, batch, share)
         self.step += 1
         return figures
+
+    def _stands_still(self, at: Moment) -> bool:
+        """Whether surface and bones are as they were found last: the shape is held, and nothing else is asked of them since."""
+        schedule = self.settings.schedule
+        before = schedule.at(max(self.step - schedule.renew_every, 0))
+        return at.shape == before.shape == 0 and (at.cell, at.centred) == (before.cell, before.centred)
 
     def _chosen(self, numbers: np.ndarray, flipped: np.ndarray) -> tuple[Tensor, Tensor]:
         """Return which hypothesis of each picture to draw, the best by the table or now and then another, and which are the best.
