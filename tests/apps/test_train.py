@@ -209,6 +209,10 @@ def test_networks_go_on_and_the_shape_stays(trained: Path, category_data: Path, 
     assert float((before["reader.whole.weight"] - after["reader.whole.weight"]).abs().max()) < 0.02  # it went on: 8 steps from there
     assert "--preset poses --start model --set looks=3" in (tmp_path / "model" / "README.md").read_text()
     capsys.readouterr()
+    other = [*words_for(category_data, tmp_path / "other"), "--preset", "poses", "--start", str(tmp_path / "model")]
+    for change in (["--set", "code=64"], ["--set", "looks=2"], ["--without", "hypotheses"]):
+        assert main([*other, *change]) == 2
+        assert "does not fit its sizes" in (told := capsys.readouterr().err.splitlines()[-1]) and "Traceback" not in told
     assert main([*words, "--show-schedule"]) == 0
     assert re.search(r"outside +12 +0 +1\n", capsys.readouterr().out)
 

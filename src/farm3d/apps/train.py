@@ -19,6 +19,7 @@ from farm3d.core.errors import InputError, OutputError
 
 if TYPE_CHECKING:
     from farm3d.core.shapes import Tensor
+    from farm3d.model.category.learned import LearnedCategory
     from farm3d.training.category.trainer import CategoryTrainer, Progress, Run
     from farm3d.training.category.virtual_views import Critic
 
@@ -40,6 +41,7 @@ _PLACES = {"box_length": ("box", 2), "elevation_deg": ("elevation_deg", 0), "ele
 _LEAST = {"box_length": 2.4, "cell_early": 0.05, "cell_late": 0.05, **{name: float(least) for name, (least, _) in _WIDTHS.items()}}
 _SHAPE_FROM = 0.06  # of a run that begins with an animal's shape
 _GOES_ON = "poses"  # the preset that begins with all of a learned category, not with its shape alone
+_LEARNED = "give a folder that `farm3d train` wrote, or horse-learned"
 _LAST_NOISE = 0.5  # section 4.2's advice for Stable Diffusion
 _TIMES = (
     *("size_from", "cell_from", "sharp_at", "table_from", "explore", "words_until", "standing_until", "thin_until"),
@@ -82,9 +84,12 @@ def train(options: TrainOptions) -> int:
     from farm3d.training.category.trainer import CategoryTrainer
 
     _require_sensible(options)
+    begun = None if options.start is None else _learned(options.start)
     if options.show_schedule:
-        print(_table(_planned(options, "", channels=CategoryConfig("").channels)[0]))
+        print(_table(_planned(options, "", begun, channels=CategoryConfig("").channels)[0]))
         return 0
+    if begun is None and options.preset == _GOES_ON:
+        raise InputError(f"--preset {_GOES_ON} goes on with a learned category: --start is missing", hint=_LEARNED)
     data, out, state = _folders(options)
     asked = checked_device(options.device, kinds=("cpu", "cuda"))
     if options.threads is not None:
@@ -94,10 +99,10 @@ def train(options: TrainOptions) -> int:
         size_px = max(_KEPT_PX, compared_px)  # what is compared must not be finer than what is kept
         loaded = load_pictures(data, features=options.features, size_px=size_px, on_progress=bar)
     _require_same_animal(out, loaded.category)
-    if options.preset == _GOES_ON:
-        loaded = in_components_of(loaded, LearnedCategory.from_pretrained(_learned_folder(options.start)))
+    if begun is not None and options.preset == _GOES_ON:
+        loaded = in_components_of(loaded, begun)
     _, channels, grid, _ = loaded.pictures.features.shape
-    run, start = _planned(options, loaded.category, channels=channels, grid=grid)
+    run, start = _planned(options, loaded.category, begun, channels=channels, grid=grid)
     lock = state / ".training.lock"
     with launched_ranks() as ranks, claimed(lock) if ranks.first else contextlib.nullcontext(True) as claim:
         if claim is None:
@@ -192,52 +197,44 @@ def _critic(options: TrainOptions, category: str, device: str) -> Critic | None:
     return Critic(model, critic_prompts(category, barn=barn), CriticOptions(distill, t_max_end=end))
 
 
-def _planned(options: TrainOptions, category: str, *, channels: int, **of_data: int) -> tuple[Run, dict[str, Tensor] | None]:
-    """Return the run that the options ask for, and the tensors of the shape that it begins with, if any."""
+def _planned(
+    options: TrainOptions, category: str, begun: LearnedCategory | None, *, channels: int, **of_data: int
+) -> tuple[Run, dict[str, Tensor] | None]:
+    """Return the run that the options ask for, and the tensors that it begins with, if any."""
     from farm3d.training.category.presets import PRESETS
 
     more = {} if options.steps is None else {"steps": options.steps}
     run = PRESETS[options.preset](category, channels=channels, seed=options.seed, **more)
-    run = _without(dataclasses.replace(run, config=dataclasses.replace(run.config, **of_data)), options.without)
+    run = dataclasses.replace(run, config=dataclasses.replace(run.config, **of_data))
     start = None
-    if options.start is not None:
-        run, start = _begun(run, options.start, whole=options.preset == _GOES_ON)
-    return _changed(run, options.change), start
+    if begun is not None:
+        run, start = (_gone_on if options.preset == _GOES_ON else _begun)(run, begun)
+    return _changed(_without(run, options.without), options.change), start
 
 
-def _begun(run: Run, model: str, *, whole: bool) -> tuple[Run, dict[str, Tensor]]:
-    """Return the run that begins with the shape of a learned category, held until views are found, and that shape's tensors.
-
-    ``whole``: with its networks and sizes too, as preset `poses` does.
-    """
-    from farm3d.model.category.learned import LearnedCategory
-
-    learned = LearnedCategory.from_pretrained(_learned_folder(model))
+def _begun(run: Run, learned: LearnedCategory) -> tuple[Run, dict[str, Tensor]]:
+    """Return the run that begins with the shape of a learned category, held until views are found, and that shape's tensors."""
     there = learned.model
-    if whole:
-        config = dataclasses.replace(there.config, category=run.config.category, looks=max(run.config.looks, there.config.looks))
-        schedule = dataclasses.replace(run.schedule, cell_early=learned.scaffold.cell, cell_late=learned.scaffold.cell)
-        return dataclasses.replace(run, config=config, schedule=schedule), dict(there.state_dict())
     sizes = {name: getattr(there.config, name) for name in ("sdf_octaves", "sdf_hidden", "sdf_layers", "sdf_fall")}
     config, schedule = dataclasses.replace(run.config, **sizes), dataclasses.replace(run.schedule, shape_from=_SHAPE_FROM)
     return dataclasses.replace(run, config=config, schedule=schedule), {f"shape.{n}": v for n, v in there.shape.state_dict().items()}
 
 
-def _learned_folder(model: str | None) -> Path:
-    """Return the folder of a learned category.
+def _gone_on(run: Run, learned: LearnedCategory) -> tuple[Run, dict[str, Tensor]]:
+    """Return the run that begins with all of a learned category, its sizes and its grid too, and all tensors of its model."""
+    there, cell = learned.model, learned.scaffold.cell
+    config = dataclasses.replace(there.config, category=run.config.category, looks=max(run.config.looks, there.config.looks))
+    schedule = dataclasses.replace(run.schedule, cell_early=cell, cell_late=cell)
+    return dataclasses.replace(run, config=config, schedule=schedule), dict(there.state_dict())
 
-    Raises:
-        InputError: it is none, or none is named.
-    """
-    from farm3d.model.category.learned import LearnedConfig
+
+def _learned(model: str) -> LearnedCategory:
+    from farm3d.model.category.learned import LearnedCategory, LearnedConfig
     from farm3d.model.folder import model_kind, model_path
 
-    hint = "give a folder that `farm3d train` wrote, or horse-learned"
-    if model is None:
-        raise InputError(f"--preset {_GOES_ON} goes on with a learned category: --start is missing", hint=hint)
     if model_kind(path := model_path(model)) not in ("", LearnedConfig.__name__):
-        raise InputError(f"--start {model}: not a learned category", hint=hint)
-    return path
+        raise InputError(f"--start {model}: not a learned category", hint=_LEARNED)
+    return LearnedCategory.from_pretrained(path)
 
 
 def _without(run: Run, parts: tuple[str, ...]) -> Run:

@@ -1,8 +1,6 @@
 """Features of one set of pictures as the networks of a category know them that was learned from another."""
 
 import dataclasses
-from types import SimpleNamespace
-from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -11,7 +9,6 @@ from tests.testing.toy_category import toy_pictures
 
 from farm3d.core.errors import InputError
 from farm3d.core.random import torch_generator
-from farm3d.model.category.config import CategoryConfig
 from farm3d.model.category.learned import FeatureBasis, LearnedCategory
 from farm3d.training.category.load import LoadedPictures, in_components_of
 
@@ -23,10 +20,10 @@ def basis_of(seed: int, *, channels: int = 40, kept: int, normalize: bool = Fals
     return FeatureBasis(mean, matrix, scale, normalize)
 
 
-def learned_of(basis: FeatureBasis, **changes: Any) -> LearnedCategory:
-    facts = {"encoder": "net", "encoder_digest": "1" * 64, "basis": basis, **changes}
-    config = CategoryConfig("toy", channels=basis.matrix.shape[1])
-    return cast(LearnedCategory, SimpleNamespace(model=SimpleNamespace(config=config), **facts))
+def learned_of(basis: FeatureBasis, **changes: str) -> LearnedCategory:
+    """The shipped horse, as one that was learned from features of another kind would be."""
+    facts = {"encoder": "net", "encoder_digest": "1" * 64, **changes}
+    return dataclasses.replace(LearnedCategory.from_pretrained("horse-learned"), basis=basis, **facts)
 
 
 def loaded_of(seen: torch.Tensor, basis: FeatureBasis) -> LoadedPictures:

@@ -99,7 +99,8 @@ class CategoryTrainer:
         device: where it computes. Weights, order and chance come from the CPU, and checkpoints fit any device.
 
     Raises:
-        InputError: the folder holds another training, or there are more processes than pictures in a batch.
+        InputError: the folder holds another training, what to begin with is of other sizes, or there are more processes than pictures in
+            a batch.
         ModelError: every checkpoint in it is damaged.
     """
 
@@ -130,7 +131,7 @@ class CategoryTrainer:
         self.device = torch.device(device)
         self.model = CategoryModel(run.config)
         if start is not None:
-            self.model.load_state_dict({**self.model.state_dict(), **start})
+            self._begin_with(start)
         self.model.to(self.device)
         self.step = 0
         self.hours = 0.0
@@ -240,6 +241,15 @@ class CategoryTrainer:
         self._remember(result, batch, share)
         self.step += 1
         return figures
+
+    def _begin_with(self, start: Mapping[str, Tensor]) -> None:
+        own = self.model.state_dict()
+        if other := next((name for name, value in start.items() if name not in own or own[name].shape != value.shape), None):
+            raise InputError(
+                f"what the training is to begin with does not fit its sizes: {other}",
+                hint="leave the sizes of networks, and which parts there are, as they are where it begins; `looks` may be raised",
+            )
+        self.model.load_state_dict({**own, **start})
 
     def _stands_still(self, at: Moment) -> bool:
         """Whether surface and bones are as they were found last: the shape is held, and nothing else is asked of them since."""
