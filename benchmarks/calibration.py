@@ -36,7 +36,7 @@ def main() -> int:
     best = min(((t, e) for t in np.geomspace(0.005, 0.5, 60) for e in np.linspace(0, 0.3, 61)), key=lambda te: surprise(fitted, *te))
     print(f"fitted to {len(fitted)} answers: softness {best[0]:.4f}, floor {best[1]:.3f}\n")
     print("| numbers | set | answers | right, % | confidence: all | right ones | wrong ones | -log p | Brier | ECE |\n|" + "---|" * 10)
-    for name, numbers in (("today's", (fitting.SCORE_SOFTNESS, 0.0)), ("fitted", best)):
+    for name, numbers in (("today's", (fitting.READ_SOFTNESS, 0.0)), ("fitted", best)):
         for kind, which in (("fitted to", fitted), ("judged on", judged)):
             print(f"| {name} | {kind} | " + " | ".join(line(which, *numbers)) + " |")
     print("\n| confidence of the fitted numbers, judged on | answers | right, % |\n|---|---|---|")

@@ -5,7 +5,8 @@
     python benchmarks/reader_weight.py sheep-learned --truth barn/val_sheep --count 30 --hold 0 0.016 0.032
 
 Fits every picture once with today's weights, stops before the last round, and then chooses anew with other weights: among what the
-networks gave, or with ``--refined`` among what is left when views and poses were refined. Photographs (with ``NAME_mask.*`` beside them)
+networks gave (weights of :func:`farm3d.model.caption_reader.side_doubts`), or with ``--refined`` among what is left when views and poses
+were refined (weights of ``view_doubts``). Photographs (with ``NAME_mask.*`` beside them)
 have no known view; ``--azimuth`` says from which side about they were taken. Prints a Markdown table: front/back flips, left/right flips,
 azimuth error and outlines of what each weight chooses. Flips count as in `farm3d evaluate barn`, but for pictures from within 20 degrees
 of the border. ``--hold`` refines to the end instead, once for each weight of the view that network and reader believe in
@@ -33,12 +34,12 @@ from farm3d.core.shapes import Tensor
 from farm3d.data.preprocess import find_masks, list_photos
 from farm3d.evaluation.truth import read_truth
 from farm3d.model import fitting
-from farm3d.model.caption_reader import view_doubts
+from farm3d.model.caption_reader import side_doubts, view_doubts
 from farm3d.model.category.first_guess import first_guess
 from farm3d.model.reconstructor import read_picture
 from farm3d.structures import Crop
 
-WEIGHTS = (0.0, 0.05, 0.075, 0.1, 0.12, 0.15, 0.2, 0.25, 0.3, 0.4)
+WEIGHTS = (0.0, 0.05, 0.12, 0.25, 0.4, 0.6, 1.0, 1.5, 2.0, 3.0)
 CLEAR = math.sin(math.radians(20))
 
 
@@ -103,7 +104,7 @@ def choice_of(reconstructor: Reconstructor, crop: Crop, true: float, *, refined:
             fitting.fit(guess.prior, crop, features=features, options=options, starts=guess.starts, view=view)
     parameters, terms, _ = rounds["poses" if refined else "views"]
     azimuths: Tensor = parameters.azimuth.detach()
-    doubts = view_doubts(view, azimuths).numpy()
+    doubts = (view_doubts if refined else side_doubts)(view, azimuths).numpy()
     return Choice(terms.fit.detach().numpy(), doubts, torch.rad2deg(azimuths).numpy(), terms.iou.numpy(), true)
 
 

@@ -11,7 +11,15 @@ import torch
 from farm3d.core.errors import InputError, ModelError
 from farm3d.core.files import sha256_of
 from farm3d.core.sealed import MANIFEST
-from farm3d.model.caption_reader import AttributeNetwork, CaptionReader, CaptionReaderConfig, certainty, posterior_azimuth, view_doubts
+from farm3d.model.caption_reader import (
+    AttributeNetwork,
+    CaptionReader,
+    CaptionReaderConfig,
+    certainty,
+    posterior_azimuth,
+    side_doubts,
+    view_doubts,
+)
 from farm3d.model.encoder import Encoder
 from farm3d.model.folder import save_model_folder, weights_folder
 from farm3d.model.reconstructor import Reconstructor
@@ -74,6 +82,15 @@ def test_doubts_lie_between_those_of_the_two_nearest_views(encoder: Encoder) -> 
     assert torch.allclose(doubts[:2], -view[:2].log()) and torch.isclose(doubts[2], doubts[:2].mean())
     assert torch.isclose(doubts[3], torch.tensor(100.0).log())  # nothing is impossible
     assert torch.isclose(doubts[4], -view[7].log(), atol=1e-4) and torch.isclose(doubts[5], doubts[0], atol=1e-3)
+
+
+def test_neighbouring_views_are_left_to_the_outline_and_photographs_too() -> None:
+    azimuth = torch.deg2rad(torch.tensor([90.0, 135.0, 270.0]))
+    sure = side_doubts(torch.tensor([0.02, 0.02, 0.86, 0.02, 0.02, 0.02, 0.02, 0.02]), azimuth)
+    assert torch.isclose(sure[0], torch.tensor(1.213), atol=1e-3) and sure[1] - sure[0] < 0.3 and sure[2] - sure[0] > 2.5
+    unsure = side_doubts(torch.tensor([0.1, 0.15, 0.25, 0.15, 0.1, 0.08, 0.08, 0.09]), azimuth)
+    assert 0 < unsure[2] - unsure[0] < 0.05
+    assert side_doubts(torch.full((8,), 1 / 8), azimuth).abs().max() < 1e-5
 
 
 def test_certainty_is_one_for_one_view_and_none_where_all_are_alike() -> None:

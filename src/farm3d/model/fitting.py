@@ -19,7 +19,7 @@ from farm3d.core.errors import Cancelled
 from farm3d.core.random import torch_generator
 from farm3d.core.shapes import Float, Int, Tensor
 from farm3d.model.appearance import vertex_colours
-from farm3d.model.caption_reader import certainty, posterior_azimuth, view_doubts
+from farm3d.model.caption_reader import certainty, posterior_azimuth, side_doubts, view_doubts
 from farm3d.model.objective import Target, Terms, Weights, measure, target_of
 from farm3d.model.parameters import FIELD_OF_VIEW_DEG, Parameters, Posed, elevation_of, pose
 from farm3d.model.prior import CategoryPrior
@@ -42,7 +42,8 @@ class Progress(NamedTuple):
 class Stage:
     """One round of refinement: its resolution, steps, step size, freedom and how many hypotheses survive it.
 
-    ``read`` is the weight of :func:`farm3d.model.caption_reader.view_doubts` in that choice, where captions are read.
+    ``read`` and ``read_side`` are the weights of :func:`farm3d.model.caption_reader.view_doubts` and ``side_doubts`` in that choice, where
+    captions are read.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Stage:
     sagittal: float
     weights: Weights
     read: float = 0.0
+    read_side: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ def stages(options: FitOptions) -> tuple[Stage, ...]:
 def guided_stages(options: FitOptions) -> tuple[Stage, ...]:
     """Return the rounds where a network has said where to start: fewer views, fewer steps; one comparison if nothing is refined."""
     if not options.refine:
-        return (Stage("views", 64, 0, 0.0, 1, GUIDED_SAGITTAL, _VIEWS, READ_FIRST),)
+        return (Stage("views", 64, 0, 0.0, 1, GUIDED_SAGITTAL, _VIEWS, read_side=READ_SIDE),)
     return (
         Stage("views", 64, 30, 0.03, 2, GUIDED_SAGITTAL, _VIEWS, READ_FIRST),
         Stage("poses", 64, 40, 0.03, 1, GUIDED_SAGITTAL, _POSES, READ_REFINED),
@@ -126,10 +128,16 @@ GUIDED_SAGITTAL = 0.5
 """Share of the limits of side bend and twist in the rounds of :func:`guided_stages`."""
 
 SCORE_SOFTNESS = 0.05
-"""Temperature of scores where they are made probabilities: right in the closed world, of photographs not known (docs/benchmark.md)."""
+"""Temperature of scores where outlines and features alone are made probabilities; of photographs it is not known (docs/benchmark.md)."""
 
 READ_FIRST, READ_REFINED = 0.25, 0.12
-"""Weights of what captions' reader doubts: as networks give the hypotheses, and once the fit has had its say (docs/experiments.md)."""
+"""Weights of what captions' reader doubts where refining goes on: after the first round, and once the fit has had its say."""
+
+READ_SIDE = 2.0
+"""Weight of what the reader has against a view and its neighbours where nothing is refined (docs/experiments.md)."""
+
+READ_SOFTNESS = 0.1
+"""Temperature of scores in which the reader had a say, fitted in the closed world (``benchmarks/calibration.py``)."""
 
 
 # Start poses that the second round tries from each surviving view: flexion (x) in radians by bone prefix. A leg that has settled on
@@ -204,10 +212,12 @@ def fit(
         done += stage.steps
         scores = plain = terms.fit.detach()
         if view is not None:
-            scores = scores + stage.read * view_doubts(view, parameters.azimuth.detach())
+            azimuth = parameters.azimuth.detach()
+            scores = scores + stage.read * view_doubts(view, azimuth) + stage.read_side * side_doubts(view, azimuth)
         order = scores.argsort()
         if not records:
-            records, ranked = _table(origin, parameters, terms, scores, order), order.cpu()
+            softness = SCORE_SOFTNESS if view is None else READ_SOFTNESS
+            records, ranked = _table(origin, parameters, terms, scores, order, softness), order.cpu()
         kept = _survivors(order, plain, stage.survivors)
         parameters, rows = parameters.pick(kept), rows[kept.cpu()]
         if stage.name == "views" and len(table) > 1:
@@ -271,11 +281,11 @@ def _coat(prior: CategoryPrior, posed: Posed, target: Target) -> Float[Tensor, "
         return torch.stack(coats)
 
 
-def _table(origin: Tensor, parameters: Parameters, terms: Terms, scores: Tensor, order: Tensor) -> list[Hypothesis]:
+def _table(origin: Tensor, parameters: Parameters, terms: Terms, scores: Tensor, order: Tensor, softness: float) -> list[Hypothesis]:
     def degrees(angle: Tensor) -> float:
         return (math.degrees(angle.item()) + 180) % 360 - 180
 
-    confidence = torch.softmax(-scores / SCORE_SOFTNESS, 0)
+    confidence = torch.softmax(-scores / softness, 0)
     return [
         Hypothesis(
             round(degrees(origin[i]), 1),
