@@ -136,7 +136,7 @@ READ_FIRST, READ_REFINED = 0.25, 0.12
 READ_SIDE = 2.0
 """Weight of what the reader has against a view and its neighbours where nothing is refined (docs/experiments.md)."""
 
-READ_SOFTNESS = 0.1
+READ_SOFTNESS = 0.17
 """Temperature of scores in which the reader had a say, fitted in the closed world (``benchmarks/calibration.py``)."""
 
 
