@@ -5,8 +5,9 @@
 Each pair is a set of `farm3d barn make` and the answers of `farm3d evaluate baseline fit` to it. The sidecars hold the scores s of all
 views that were tried. The confidence of a view is (1 - e) softmax(-s / t) + e / n, that of an answer the sum over the views within 60
 degrees of it; an answer is right if its azimuth is within 60 degrees of the truth. t and e are those with the least mean -log of the
-probability that the answer is what it turned out to be. Prints, for today's numbers and for the fitted ones: the mean confidence of right
-and wrong answers, the Brier score, the expected calibration error over ten bins of equal count, and a table of the bins.
+probability that the answer is what it turned out to be. Prints, for today's numbers (where the caption reader
+has a say) and for the fitted ones: the mean confidence of right and wrong answers, the Brier score, the expected
+calibration error over ten bins of equal count, and a table of the bins.
 """
 
 from __future__ import annotations

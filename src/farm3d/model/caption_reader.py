@@ -139,7 +139,7 @@ def side_doubts(view: Float[Tensor, "8"], azimuth: Float[Tensor, "N"]) -> Float[
 
     :func:`view_doubts` of the mean of each view and its two neighbours, and a little of the view's own: which of two neighbouring views it
     is an outline tells better, but an animal that comes has nearly the outline of one that goes (docs/experiments.md). Times the square of
-    the reader's :func:`certainty` in units of :data:`_TRUSTED`, from where on its word counts in full.
+    the reader's :func:`certainty` in units of :data:`_TRUSTED`, from where on its word counts in full. Arguments as of :func:`view_doubts`.
     """
     about = (view + view.roll(1) + view.roll(-1)) / 3
     doubts = view_doubts(about, azimuth) + _OWN * view_doubts(view, azimuth)

@@ -42,8 +42,8 @@ class Progress(NamedTuple):
 class Stage:
     """One round of refinement: its resolution, steps, step size, freedom and how many hypotheses survive it.
 
-    ``read`` and ``read_side`` are the weights of :func:`farm3d.model.caption_reader.view_doubts` and ``side_doubts`` in that choice, where
-    captions are read.
+    ``read`` is the weight, in that choice, of what the caption reader doubts: ``view_doubts`` of
+    :mod:`farm3d.model.caption_reader`, or ``side_doubts`` where nothing is refined.
     """
 
     name: str
@@ -54,7 +54,6 @@ class Stage:
     sagittal: float
     weights: Weights
     read: float = 0.0
-    read_side: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -116,7 +115,7 @@ def stages(options: FitOptions) -> tuple[Stage, ...]:
 def guided_stages(options: FitOptions) -> tuple[Stage, ...]:
     """Return the rounds where a network has said where to start: fewer views, fewer steps; one comparison if nothing is refined."""
     if not options.refine:
-        return (Stage("views", 64, 0, 0.0, 1, GUIDED_SAGITTAL, _VIEWS, read_side=READ_SIDE),)
+        return (Stage("views", 64, 0, 0.0, 1, GUIDED_SAGITTAL, _VIEWS, READ_SIDE),)
     return (
         Stage("views", 64, 30, 0.03, 2, GUIDED_SAGITTAL, _VIEWS, READ_FIRST),
         Stage("poses", 64, 40, 0.03, 1, GUIDED_SAGITTAL, _POSES, READ_REFINED),
@@ -212,8 +211,8 @@ def fit(
         done += stage.steps
         scores = plain = terms.fit.detach()
         if view is not None:
-            azimuth = parameters.azimuth.detach()
-            scores = scores + stage.read * view_doubts(view, azimuth) + stage.read_side * side_doubts(view, azimuth)
+            doubts = view_doubts if options.refine else side_doubts
+            scores = scores + stage.read * doubts(view, parameters.azimuth.detach())
         order = scores.argsort()
         if not records:
             softness = SCORE_SOFTNESS if view is None else READ_SOFTNESS
